@@ -1,0 +1,256 @@
+"""Every deliberate error of the server, and who has to act on it.
+
+    MarServeError
+    ├── the caller     InvalidInput  ModelNotFound  VersionNotFound  RouteNotFound
+    │                  MethodNotAllowed  RequestTooLarge  VersionConflict  DefaultVersionInUse
+    ├── load           QueueFull  NoWorkers  DeadlineExceeded  ShuttingDown
+    ├── model author   HandlerFailed  BadHandlerOutput  ResponseTooLarge  WorkerDied
+    │                  OutOfMemory  LoadFailed
+    ├── operator       ConfigInvalid  ArchiveNotFound  ArchiveRefused  StoreMissing  PortInUse
+    │                  StateNotSaved
+    └── us             Bug
+
+An error carries its kind and its facts, never a status code: `protocols/faults.py` owns the one
+table from kind to HTTP status.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+
+class Kind(Enum):
+    """What went wrong, in the coarsest words that any protocol needs to tell apart."""
+
+    INVALID_INPUT = auto()
+    MODEL_NOT_FOUND = auto()
+    VERSION_NOT_FOUND = auto()
+    ROUTE_NOT_FOUND = auto()
+    METHOD_NOT_ALLOWED = auto()
+    REQUEST_TOO_LARGE = auto()
+    VERSION_CONFLICT = auto()
+    DEFAULT_VERSION_IN_USE = auto()
+    QUEUE_FULL = auto()
+    NO_WORKERS = auto()
+    DEADLINE_EXCEEDED = auto()
+    SHUTTING_DOWN = auto()
+    HANDLER_FAILED = auto()
+    BAD_HANDLER_OUTPUT = auto()
+    RESPONSE_TOO_LARGE = auto()
+    WORKER_DIED = auto()
+    OUT_OF_MEMORY = auto()
+    LOAD_FAILED = auto()
+    CONFIG_INVALID = auto()
+    ARCHIVE_NOT_FOUND = auto()
+    ARCHIVE_REFUSED = auto()
+    STORE_MISSING = auto()
+    PORT_IN_USE = auto()
+    STATE_NOT_SAVED = auto()
+    BUG = auto()
+
+
+class MarServeError(Exception):
+    """The base of all deliberate errors. `str(error)` is one sentence for whoever has to act."""
+
+    kind: Kind = Kind.BUG
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidInput(MarServeError):
+    """The request is malformed: a parameter is missing or has the wrong form."""
+
+    kind = Kind.INVALID_INPUT
+
+
+class ModelNotFound(MarServeError):
+    """No model of this name is registered."""
+
+    kind = Kind.MODEL_NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model not found: {name}")
+        self.name = name
+
+
+class VersionNotFound(MarServeError):
+    """The model is registered, but not in this version."""
+
+    kind = Kind.VERSION_NOT_FOUND
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"Model version: {version} does not exist for model: {name}")
+        self.name = name
+        self.version = version
+
+
+class RouteNotFound(MarServeError):
+    """Nothing is served under this path."""
+
+    kind = Kind.ROUTE_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("Requested resource is not found, please refer to API document.")
+
+
+class MethodNotAllowed(MarServeError):
+    """The path exists, but not with this method."""
+
+    kind = Kind.METHOD_NOT_ALLOWED
+
+    def __init__(self) -> None:
+        super().__init__("Requested method is not allowed, please refer to API document.")
+
+
+class RequestTooLarge(MarServeError):
+    """The body is larger than `max_request_size`."""
+
+    kind = Kind.REQUEST_TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than {limit_bytes} bytes (max_request_size).")
+        self.limit_bytes = limit_bytes
+
+
+class VersionConflict(MarServeError):
+    """The name and version are registered already."""
+
+    kind = Kind.VERSION_CONFLICT
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(f"Model version {version} is already registered for model {name}")
+
+
+class DefaultVersionInUse(MarServeError):
+    """The default version cannot go while other versions are registered."""
+
+    kind = Kind.DEFAULT_VERSION_IN_USE
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Cannot remove default version for model {name}")
+
+
+class QueueFull(MarServeError):
+    """As many requests wait as `job_queue_size` allows; come back after `retry_after_s`."""
+
+    kind = Kind.QUEUE_FULL
+
+    def __init__(self, name: str, limit: int, retry_after_s: int) -> None:
+        super().__init__(
+            f'Model "{name}" has {limit} requests waiting, which is all its queue may hold '
+            "(job_queue_size). Try again later, or use scale workers API to add workers."
+        )
+        self.retry_after_s = retry_after_s
+
+
+class NoWorkers(MarServeError):
+    """The version is registered with no worker that could answer."""
+
+    kind = Kind.NO_WORKERS
+
+    def __init__(self, name: str, version: str | None, cause: str | None = None) -> None:
+        which = f'Model "{name}"' if version is None else f'Model "{name}" Version {version}'
+        because = f" The last one could not load: {cause}" if cause else ""
+        super().__init__(
+            f"{which} has no worker to serve inference request. "
+            f"Please use scale workers API to add workers.{because}"
+        )
+
+
+class DeadlineExceeded(MarServeError):
+    """No answer came within the time that the request allows."""
+
+    kind = Kind.DEADLINE_EXCEEDED
+
+
+class ShuttingDown(MarServeError):
+    """The server, or this version, is being stopped and takes nothing new."""
+
+    kind = Kind.SHUTTING_DOWN
+
+
+class HandlerFailed(MarServeError):
+    """The handler raised; `status` is the HTTP status it asked for, if it asked for one."""
+
+    kind = Kind.HANDLER_FAILED
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BadHandlerOutput(MarServeError):
+    """The handler returned something other than one result per request."""
+
+    kind = Kind.BAD_HANDLER_OUTPUT
+
+
+class ResponseTooLarge(MarServeError):
+    """The handler's answer is larger than `max_response_size`."""
+
+    kind = Kind.RESPONSE_TOO_LARGE
+
+
+class WorkerDied(MarServeError):
+    """The worker process ended, every time this request was given to one."""
+
+    kind = Kind.WORKER_DIED
+
+
+class OutOfMemory(MarServeError):
+    """The handler ran out of host or device memory."""
+
+    kind = Kind.OUT_OF_MEMORY
+
+
+class LoadFailed(MarServeError):
+    """A worker of this version cannot be started; the message has the cause."""
+
+    kind = Kind.LOAD_FAILED
+
+
+class ConfigInvalid(MarServeError):
+    """A configuration value cannot be used; the message names key, value and remedy."""
+
+    kind = Kind.CONFIG_INVALID
+
+
+class ArchiveNotFound(MarServeError):
+    """The model store holds no such archive."""
+
+    kind = Kind.ARCHIVE_NOT_FOUND
+
+
+class ArchiveRefused(MarServeError):
+    """The archive is broken, hostile or incomplete; the message says how."""
+
+    kind = Kind.ARCHIVE_REFUSED
+
+
+class StoreMissing(MarServeError):
+    """An archive was named, but no model store is configured."""
+
+    kind = Kind.STORE_MISSING
+
+    def __init__(self) -> None:
+        super().__init__("Model store has not been configured.")
+
+
+class PortInUse(MarServeError):
+    """A listening address is taken or may not be bound."""
+
+    kind = Kind.PORT_IN_USE
+
+
+class StateNotSaved(MarServeError):
+    """The change could not be written to disk, so it was not made."""
+
+    kind = Kind.STATE_NOT_SAVED
+
+
+class Bug(MarServeError):
+    """Something that cannot happen did."""
+
+    kind = Kind.BUG

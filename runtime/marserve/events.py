@@ -1,0 +1,144 @@
+"""What happened, as frozen facts, and the bus that tells those who listen.
+
+The bus is plain and synchronous: `publish` calls each subscriber of that event type in the order
+of subscription, on the event loop's thread. Publishers do not know who listens, and a subscriber
+that raises harms nobody but itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from marserve.refs import ModelRef
+
+_log = logging.getLogger("marserve.events")
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """The base of all events."""
+
+
+class RequestAnswered(Event, frozen=True, gc=False):
+    """An inference request got its one answer. Published once per request: keep it small."""
+
+    name: str
+    version: str | None
+    """None when the client did not name a version (it was served by the default one)."""
+    status: int
+    latency_s: float
+    """From the last byte of the request to the answer being handed to the socket."""
+    method: str
+    path: str
+    client: str
+
+
+class BatchAnswered(Event, frozen=True, gc=False):
+    """A worker answered a batch."""
+
+    ref: ModelRef
+    size: int
+    queue_s: tuple[float, ...]
+    """Per request: from admission to dispatch."""
+    handler_s: float
+    """Wall time inside the handler, measured by the worker."""
+    worker_s: float
+    """From dispatch to answer, seen by the server; the rest over `handler_s` is transport."""
+
+
+class HandlerMetric(Event, frozen=True, gc=False):
+    """A handler reported a figure of its own (TorchServe's `context.metrics`)."""
+
+    ref: ModelRef
+    name: str
+    value: float
+    unit: str
+    """ms, s, percent, count, MB, kB, GB, B, or whatever the handler said."""
+    kind: str
+    """counter, gauge or histogram."""
+    dimensions: dict[str, str]
+
+
+class HttpAnswered(Event, frozen=True, gc=False):
+    """An HTTP answer left one of the ports (any route, any outcome)."""
+
+    port: str
+    """inference, management or metrics."""
+    method: str
+    path: str
+    client: str
+    status: int
+    duration_s: float
+
+
+class RequestRefused(Event, frozen=True, gc=False):
+    """A request was refused before it queued; `reason` is the error kind in lower case."""
+
+    name: str
+    reason: str
+
+
+class WorkerReady(Event, frozen=True, gc=False):
+    """A worker has loaded its model."""
+
+    ref: ModelRef
+    worker: str
+    pid: int
+    load_s: float
+
+
+class WorkerExited(Event, frozen=True, gc=False):
+    """A worker process ended, wanted or not."""
+
+    ref: ModelRef
+    worker: str
+    pid: int
+    expected: bool
+    cause: str
+
+
+class WorkersChanged(Event, frozen=True, gc=False):
+    """The number of workers of a version changed."""
+
+    ref: ModelRef
+    wanted: int
+    alive: int
+    ready: int
+
+
+class QueueChanged(Event, frozen=True, gc=False):
+    """How many requests of a version wait. Published when a batch leaves, not per request."""
+
+    ref: ModelRef
+    depth: int
+
+
+class VersionGone(Event, frozen=True, gc=False):
+    """A version was unregistered; its series may be dropped."""
+
+    ref: ModelRef
+
+
+E = TypeVar("E", bound=Event)
+
+
+class Bus:
+    """Subscribers by event type. Owned by the composition root."""
+
+    def __init__(self) -> None:
+        self._subscribers: dict[type[Event], list[Callable[[Any], None]]] = {}
+
+    def subscribe(self, event_type: type[E], subscriber: Callable[[E], None]) -> None:
+        """Call `subscriber` with each event of exactly this type."""
+        self._subscribers.setdefault(event_type, []).append(subscriber)
+
+    def publish(self, event: Event) -> None:
+        """Tell all who listen."""
+        for subscriber in self._subscribers.get(type(event), ()):
+            try:
+                subscriber(event)
+            except Exception:  # noqa: BLE001  an observer harms nobody but itself
+                _log.exception("a subscriber of %s failed", type(event).__name__)
