@@ -1,0 +1,50 @@
+"""Is this request taken, or refused at once? Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+_RETRY_AFTER_LIMITS_S = (1, 30)
+
+
+class Refusal(Enum):
+    """Why a request is not taken."""
+
+    QUEUE_FULL = auto()
+    NO_WORKERS = auto()
+    CLOSING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a version has to do, and with what."""
+
+    depth: int
+    depth_limit: int
+    waiting_bytes: int
+    waiting_bytes_limit: int
+    workers_wanted: int
+    is_hopeless: bool
+    """No worker serves, and the last ones could not load."""
+    is_closing: bool
+
+
+def refusal(load: Load) -> Refusal | None:
+    """Why the next request is refused, or None when it is taken."""
+    if load.is_closing:
+        return Refusal.CLOSING
+    if load.workers_wanted == 0 or load.is_hopeless:
+        return Refusal.NO_WORKERS
+    if load.depth >= load.depth_limit or load.waiting_bytes >= load.waiting_bytes_limit:
+        return Refusal.QUEUE_FULL
+    return None
+
+
+def retry_after_s(depth: int, answered_per_s: float) -> int:
+    """In how many whole seconds a queue of `depth` should have drained."""
+    low, high = _RETRY_AFTER_LIMITS_S
+    if answered_per_s <= 0.0:
+        return low
+    return math.ceil(min(high, max(low, depth / answered_per_s)))

@@ -1,0 +1,128 @@
+"""Drives a window on the event loop: a batch is formed at the moment a worker is free.
+
+Owns the requests of one version while they wait. `send` and `has_idle` are handed in: this module
+knows nothing of workers. Requests that arrive in the same turn of the loop leave together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from marserve.batching.window import Limits, Window
+from marserve.errors import DeadlineExceeded, MarServeError, WorkerDied
+from marserve.request import Job
+
+_MAX_ATTEMPTS = 3
+
+
+class Batcher:
+    """The queue of one version. All methods run on the event loop."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        timeout_s: float,
+        has_idle: Callable[[], bool],
+        send: Callable[[list[Job]], None],
+        on_depth: Callable[[int], None],
+    ) -> None:
+        self._limits = limits
+        self._timeout_s = timeout_s
+        self._has_idle = has_idle
+        self._send = send
+        self._on_depth = on_depth
+        self._loop = asyncio.get_running_loop()
+        self._window: Window[Job] = Window(limits)
+        self._pump_is_planned = False
+        self._held: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self.waiting_bytes = 0
+
+    @property
+    def depth(self) -> int:
+        """How many requests wait."""
+        return len(self._window)
+
+    def submit(self, job: Job) -> None:
+        """Put an admitted request into the queue."""
+        self._window.add(job, job.queued_at)
+        self.waiting_bytes += job.request.size_bytes
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(job.queued_at + self._timeout_s, self._expire)
+        self.wake()
+
+    def wake(self) -> None:
+        """A worker may be free: look, once this turn of the loop has brought all it brings."""
+        if not self._pump_is_planned and self._has_idle():
+            self._pump_is_planned = True
+            self._loop.call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Give every free worker what is due."""
+        self._pump_is_planned = False
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        while self._has_idle():
+            now = time.monotonic()
+            due = self._window.due_at(now)
+            if due is None:
+                break
+            if due > now:
+                self._held = self._loop.call_at(due, self.pump)
+                break
+            batch = self._window.take()
+            self.waiting_bytes -= sum(job.request.size_bytes for job in batch)
+            open_jobs = [job for job in batch if job.is_open]
+            if open_jobs:
+                self._send(open_jobs)
+                self._on_depth(len(self._window))
+
+    def answered(self, size: int, took_s: float) -> None:
+        """A batch came back."""
+        self._window.answered(size, took_s, time.monotonic())
+
+    def lost(self, jobs: list[Job], cause: str) -> None:
+        """A worker died with these. Each gets another chance: first together, then alone."""
+        first = [job for job in jobs if job.is_open and job.attempts == 1]
+        again = [job for job in jobs if job.is_open and 1 < job.attempts < _MAX_ATTEMPTS]
+        for job in jobs:
+            if job.attempts >= _MAX_ATTEMPTS:
+                job.resolve(WorkerDied(f"Worker died. Attempt {job.attempts}: {cause}."))
+        self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
+        if first:
+            self._window.put_back(first, first[0].queued_at)
+        self._window.isolate(again)
+        self.wake()
+
+    def fail_all(self, error: MarServeError) -> None:
+        """Answer everything that waits with this error."""
+        for job in self._window.take_all():
+            job.resolve(error)
+        self.waiting_bytes = 0
+        self._on_depth(0)
+
+    def close(self) -> None:
+        """Stop all timers. Nothing may wait any more."""
+        for timer in (self._held, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self._held = self._expiry = None
+
+    def _expire(self) -> None:
+        """Answer those that waited longer than they may; look again when the next one would."""
+        self._expiry = None
+        now = time.monotonic()
+        expired = self._window.drop_before(now - self._timeout_s)
+        for job in expired:
+            self.waiting_bytes -= job.request.size_bytes
+            job.resolve(
+                DeadlineExceeded(
+                    f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."
+                )
+            )
+        oldest = self._window.oldest_since()
+        if oldest is not None:
+            self._expiry = self._loop.call_at(oldest + self._timeout_s, self._expire)

@@ -1,0 +1,79 @@
+"""The server's end of the socket to one worker: frames out, frames in.
+
+Knows bytes and frames, not what they mean. A peer that breaks the format loses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from marserve.workers.frames import Decoder, Frame, FrameError, encode
+from marserve.workers.messages import FrameKind
+
+_DRAIN_S = 1.0
+
+
+class Channel(asyncio.Protocol):
+    """One connection; `on_frame` gets every frame. `on_lost` is called once at its end: with what
+    the peer did wrong, or None when it merely hung up.
+    """
+
+    def __init__(
+        self,
+        max_frame_bytes: int,
+        on_frame: Callable[[Frame], None],
+        on_lost: Callable[[str | None], None],
+    ) -> None:
+        self._decoder = Decoder(max_frame_bytes)
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        try:
+            for frame in self._decoder.feed(data):
+                if self._ended.is_set():  # a frame of the same read was the reason to close
+                    return
+                self._on_frame(frame)
+        except (FrameError, msgspec.DecodeError) as error:
+            self.close(f"the worker broke the protocol: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._end(None)
+
+    def send(self, kind: FrameKind, meta: object, buffers: Sequence[bytes] = ()) -> None:
+        """Queue one frame. After the end of the connection this does nothing."""
+        if self._transport is not None:
+            self._transport.write(encode(kind, msgspec.msgpack.encode(meta), buffers))
+
+    def close(self, reason: str | None) -> None:
+        """Drop the connection now; `on_lost` gets `reason`."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(reason)
+
+    async def drained(self) -> None:
+        """Wait until what a dead peer had still sent is read.
+
+        Bounded: a process that the handler forked may hold the other end open.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _DRAIN_S)
+
+    def _end(self, reason: str | None) -> None:
+        self._transport = None
+        if not self._ended.is_set():
+            self._ended.set()
+            self._on_lost(reason)

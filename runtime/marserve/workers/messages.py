@@ -1,0 +1,171 @@
+"""What the server, a zygote and a worker say to each other. Data only.
+
+Worker channel: a frame is a fixed header, one of these as msgpack, then raw buffers
+(`frames.py`). Zygote control socket: one datagram per message, descriptors beside it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+
+class FrameKind(IntEnum):
+    """The first byte of every frame on a worker channel."""
+
+    LOAD = 1
+    BATCH = 2
+    STOP = 3
+    LOADED = 11
+    LOAD_FAILED = 12
+    RESULT = 13
+
+
+class FailureKind(IntEnum):
+    """Why a worker could not answer one request."""
+
+    RAISED = 1
+    BAD_OUTPUT = 2
+    OUT_OF_MEMORY = 3
+    TOO_LARGE = 4
+
+
+# --- server to worker -----------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, array_like=True, frozen=True):
+    """Load this model; the first message on a channel."""
+
+    model_name: str
+    model_version: str
+    model_dir: str
+    handler: str
+    batch_size: int
+    gpu_id: int | None
+    decode_input: bool
+    limit_image_pixels: bool
+    max_response_bytes: int
+    config_file: str | None
+    """Name of the model-config YAML inside `model_dir`."""
+
+
+class BatchPart(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One part of a row; its bytes follow in the frame's buffers, in order."""
+
+    name: str
+    content_type: str
+    size_bytes: int
+
+
+class BatchItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One request of a batch."""
+
+    id: str
+    headers: list[tuple[str, str]]
+    parts: list[BatchPart]
+    explain: bool
+    url_path: str
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """Run the handler once over these rows."""
+
+    id: int
+    items: list[BatchItem]
+
+
+# --- worker to server -----------------------------------------------------------------------------
+
+
+class Loaded(msgspec.Struct, array_like=True, frozen=True):
+    """The model is loaded; batches may come."""
+
+    load_s: float
+
+
+class LoadFailed(msgspec.Struct, array_like=True, frozen=True):
+    """The model cannot be loaded; the worker ends after this."""
+
+    message: str
+    traceback: str
+    out_of_memory: bool
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """One request has no answer."""
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    """The HTTP status the handler asked for."""
+
+
+class Extra(msgspec.Struct, array_like=True, frozen=True):
+    """What an answer has besides its body, when it is not a plain 200."""
+
+    status: int
+    phrase: str | None
+    headers: list[tuple[str, str]]
+    failure: Failure | None
+
+
+class Metric(msgspec.Struct, array_like=True, frozen=True):
+    """A figure that the handler reported through `context.metrics`."""
+
+    name: str
+    value: float
+    unit: str
+    kind: str
+    dimensions: dict[str, str]
+
+
+class Result(msgspec.Struct, array_like=True, frozen=True):
+    """One answer per request of the batch with the same id, bodies in the frame's buffers."""
+
+    id: int
+    handler_s: float
+    sizes_bytes: list[int]
+    extras: dict[int, Extra]
+    metrics: list[Metric]
+    traceback: str = ""
+
+
+# --- zygote control -------------------------------------------------------------------------------
+
+
+class Spawn(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Fork a worker; its channel and its output descriptor come along."""
+
+    worker: str
+
+
+class ZygoteReady(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """All preloads are imported (or said why not)."""
+
+    import_s: float
+    problems: list[str]
+
+
+class Spawned(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """The worker exists."""
+
+    worker: str
+    pid: int
+
+
+class Exited(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """The worker with this pid ended; `status` as `os.waitpid` gives it."""
+
+    pid: int
+    status: int
+
+
+class Kill(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """End this worker at once, and whatever it started. Ignored when it has ended already."""
+
+    pid: int
+
+
+ToZygote = Spawn | Kill
+FromZygote = ZygoteReady | Spawned | Exited

@@ -1,0 +1,255 @@
+"""The only module that starts processes: zygotes, and workers through them.
+
+One zygote per set of preloaded modules, started when the first worker needs it. The zygote forks,
+signals and reaps (`zygote.py`); what it reports arrives here on the event loop. All methods run
+on the loop's thread, which must be the main thread: the kernel ends a zygote that is still
+importing together with the thread that started it.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+import marserve
+import marserve_archiver
+import marserve_handlers
+from marserve.errors import LoadFailed
+from marserve.workers.messages import Exited, FromZygote, Kill, Spawn, Spawned, ToZygote
+from marserve.workers.zygote import MAX_DATAGRAM_BYTES
+
+_log = logging.getLogger("marserve.workers")
+_model_log = logging.getLogger("marserve.model")
+_MAX_LINE_BYTES = 8192
+
+_BOOT = "import sys; sys.path += sys.argv[4:]; from marserve.workers.zygote import main; main()"
+"""Our packages go to the end of the path, where they hide nothing, and the working directory does
+not get on it at all (`-P`)."""
+_PACKAGE_ROOTS = sorted(
+    {
+        str(Path(package.__path__[0]).parent)
+        for package in (marserve, marserve_archiver, marserve_handlers)
+    }
+)
+
+
+class WorkerProcess:
+    """One forked worker. `exited` resolves with what `os.waitpid` said; -1 when nobody knows."""
+
+    def __init__(
+        self,
+        id_: str,
+        pid: int,
+        channel: socket.socket,
+        exited: asyncio.Future[int],
+        zygote: Zygote,
+    ) -> None:
+        self.id = id_
+        self.pid = pid
+        self.channel = channel
+        self.exited = exited
+        self._zygote = zygote
+
+    def kill(self) -> None:
+        """End it at once, and whatever it started. Harmless when it has ended already."""
+        if not self.exited.done():
+            self._zygote.send(Kill(self.pid))
+
+
+class Supervisor:
+    """Owns every child process of the server."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
+        self._zygotes: dict[tuple[str, ...], Zygote] = {}
+
+    async def spawn(self, worker: str, preload: tuple[str, ...]) -> WorkerProcess:
+        """A newborn worker, forked from a process that has imported `preload`.
+
+        Raises:
+            LoadFailed: no process could be started.
+        """
+        zygote = self._zygotes.get(preload)
+        if zygote is None or zygote.is_gone:
+            zygote = self._zygotes[preload] = Zygote(preload, self._environ)
+        return await zygote.spawn(worker)
+
+    async def close(self) -> None:
+        """End all zygotes and with them every worker; returns when they are gone."""
+        zygotes, self._zygotes = self._zygotes, {}
+        for zygote in zygotes.values():
+            zygote.hang_up()
+        for zygote in zygotes.values():
+            await asyncio.to_thread(zygote.wait)
+
+
+class Zygote:
+    """The server's end of one zygote process."""
+
+    def __init__(self, preload: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        self._spawning: dict[str, tuple[asyncio.Future[WorkerProcess], socket.socket]] = {}
+        self._workers: dict[int, asyncio.Future[int]] = {}
+        self._answers: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
+        self.is_gone = False
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    _BOOT,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    ",".join(preload),
+                    *_PACKAGE_ROOTS,
+                ],
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        finally:
+            theirs.close()
+        self._loop.add_reader(self._control, self._readable)
+
+    async def spawn(self, worker: str) -> WorkerProcess:
+        """Fork a worker. Waits for the imports when the zygote is new."""
+        ours, theirs = socket.socketpair()
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        born: asyncio.Future[WorkerProcess] = self._loop.create_future()
+        self._spawning[worker] = (born, ours)
+        try:
+            self.send(Spawn(worker), (theirs.fileno(), write_fd))
+        finally:
+            theirs.close()
+            os.close(write_fd)
+        await _follow_output(worker, read_fd)
+        try:
+            return await born
+        finally:
+            self._spawning.pop(worker, None)
+            if born.cancelled() or born.exception() is not None:
+                ours.close()
+
+    def send(self, message: ToZygote, descriptors: tuple[int, ...] = ()) -> None:
+        """Queue a message. A zygote that is gone needs none: its workers are gone with it."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            self._control.sendmsg([msgspec.msgpack.encode(message)], rights if descriptors else [])
+        except OSError as error:
+            if descriptors:
+                raise LoadFailed(f"No worker process could be started: {error}.") from error
+
+    def hang_up(self) -> None:
+        """Tell the zygote to end, and its workers with it."""
+        if not self.is_gone:
+            self._control.shutdown(socket.SHUT_WR)
+
+    def wait(self, timeout_s: float = 10.0) -> None:
+        """Block until the process has ended; kill it when it does not within `timeout_s`."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                data = self._control.recv(MAX_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._gone()
+                return
+            self._received(self._answers.decode(data))
+
+    def _received(self, message: FromZygote) -> None:
+        if isinstance(message, Spawned):
+            exited: asyncio.Future[int] = self._loop.create_future()
+            self._workers[message.pid] = exited
+            born, channel = self._spawning.get(message.worker, (None, None))
+            if born is None or channel is None or born.done():
+                self.send(Kill(message.pid))  # whoever asked for it has given up
+            else:
+                process = WorkerProcess(message.worker, message.pid, channel, exited, self)
+                born.set_result(process)
+        elif isinstance(message, Exited):
+            exited = self._workers.pop(message.pid)
+            exited.set_result(message.status)
+        else:
+            for problem in message.problems:
+                _log.warning("%s", problem)
+
+    def _gone(self) -> None:
+        self.is_gone = True
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        for exited in self._workers.values():
+            exited.set_result(-1)
+        self._workers.clear()
+        for born, _ in self._spawning.values():
+            if not born.done():
+                born.set_exception(LoadFailed("The process that starts workers has ended."))
+
+
+class _OutputLines(asyncio.Protocol):
+    """What a worker prints, line by line, into the model log."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._log_line(line)
+        if len(self._rest) > _MAX_LINE_BYTES:
+            self._log_line(self._rest)
+            self._rest = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest:
+            self._log_line(self._rest)
+
+    def _log_line(self, line: bytes) -> None:
+        text = line[:_MAX_LINE_BYTES].decode("utf-8", "replace")
+        _model_log.info("%s", text, extra={"worker": self._worker})
+
+
+async def _follow_output(worker: str, read_fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(read_fd, "rb", buffering=0)
+    await loop.connect_read_pipe(lambda: _OutputLines(worker), pipe)
+
+
+def describe_exit(status: int) -> str:
+    """How a process ended, in words."""
+    if status == -1:
+        return "ended together with the process that started it"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"killed by signal {number} ({_signal_name(number)})"
+    return f"exited with code {os.WEXITSTATUS(status)}"
+
+
+def _signal_name(number: int) -> str:
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

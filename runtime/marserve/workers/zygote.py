@@ -1,0 +1,170 @@
+"""A process that has imported a framework once and forks workers from that warm state.
+
+Started by the supervisor as a fresh interpreter (`python -m marserve.workers.zygote FD MODULES`).
+It never starts threads, never initialises an accelerator and never runs user code before it has
+forked. It alone signals and reaps its workers, so a process id can never be mistaken for another's,
+and it reports how they ended. When its control socket ends, it ends them, and then itself; should
+it be killed, the kernel ends them.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+import msgspec
+
+from marserve.workers import child
+from marserve.workers.messages import Exited, Kill, Spawned, ToZygote, ZygoteReady
+
+MAX_DATAGRAM_BYTES = 1 << 16
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> NoReturn:
+    """Run until the server goes away."""
+    control_fd, server_pid, modules = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    die_with_parent(server_pid)  # an import may take long, and the control socket waits meanwhile
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
+    control = socket.socket(fileno=control_fd)
+    started = time.monotonic()
+    problems = _import_all([name for name in modules.split(",") if name])
+    gc.collect()
+    gc.freeze()  # pages that the collector never touches stay shared between the workers
+    _send(control, ZygoteReady(time.monotonic() - started, problems))
+    _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)  # from here on it must live to end its workers
+    zygote = _Zygote(control)
+    try:
+        zygote.run()
+    finally:
+        zygote.kill_all()
+    sys.exit(0)
+
+
+def die_with_parent(expected_parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone, even if that was just now."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != expected_parent:
+        os._exit(1)
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._requests: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
+        self._workers: set[int] = set()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        while True:
+            control = self._control.fileno()
+            ready, _, _ = select.select([control, self._wake_read], [], [])
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap()
+            if control in ready and not self._serve_one():
+                return
+
+    def _serve_one(self) -> bool:
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(
+                MAX_DATAGRAM_BYTES, socket.CMSG_SPACE(2 * array.array("i").itemsize)
+            )
+        except ConnectionResetError:
+            return False
+        if not data:
+            return False
+        request = self._requests.decode(data)
+        if isinstance(request, Kill):
+            self._kill(request.pid)
+            return True
+        channel_fd, output_fd = _descriptors(ancillary)
+        pid = self._fork(channel_fd, output_fd)
+        self._workers.add(pid)
+        os.close(channel_fd)
+        os.close(output_fd)
+        _send(self._control, Spawned(request.worker, pid))
+        return True
+
+    def kill_all(self) -> None:
+        """End every worker and whatever it started."""
+        for pid in self._workers:
+            self._kill(pid)
+
+    def _fork(self, channel_fd: int, output_fd: int) -> int:
+        zygote_pid = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        # --- runs in the worker, which must never return into the zygote's frames ---
+        try:
+            die_with_parent(zygote_pid)
+            os.setsid()  # a group of its own: whatever the handler starts can be ended with it
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            child.main(socket.socket(fileno=channel_fd), output_fd)
+        finally:
+            os._exit(1)
+
+    def _kill(self, pid: int) -> None:
+        if pid not in self._workers:
+            return
+        for kill in (os.killpg, os.kill):  # a newborn worker has no group of its own yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while self._workers:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                return
+            self._kill(ended.si_pid)  # not reaped yet, so its group is still its own
+            _, status = os.waitpid(ended.si_pid, 0)
+            self._workers.discard(ended.si_pid)
+            _send(self._control, Exited(ended.si_pid, status))
+
+
+def _import_all(names: list[str]) -> list[str]:
+    problems = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  a broken framework is its model's problem
+            problems.append(f"{name} could not be preloaded: {type(error).__name__}: {error}")
+    return problems
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data)
+    channel_fd, output_fd = descriptors
+    return channel_fd, output_fd
+
+
+def _send(control: socket.socket, message: ZygoteReady | Spawned | Exited) -> None:
+    try:
+        control.send(msgspec.msgpack.encode(message))
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
