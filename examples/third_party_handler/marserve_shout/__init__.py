@@ -1,0 +1,1 @@
+"""A MarServe handler that answers text in capitals."""

@@ -1,0 +1,232 @@
+"""The handler that most handlers extend: one torch model, in eager mode or as TorchScript.
+
+Owns the journey of a batch (preprocess, inference, postprocess), and where model, weights and
+class names come from. Subclasses replace the steps they need.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marserve_handlers.contract import Context
+from marserve_handlers.errors import PredictionException
+from marserve_handlers.labels import LABELS_FILE, load_label_mapping
+from marserve_handlers.model_files import find_file, import_file, list_classes_from_module
+from marserve_handlers.row import row_value
+from marserve_handlers.timing import timed
+from marserve_handlers.weights import fill, is_torchscript, read_state_dict, read_torchscript
+
+_log = logging.getLogger("marserve_handlers.torch")
+
+
+class BaseHandler:
+    """Runs a torch model on batches.
+
+    Attributes:
+        model: the model, on `device`, in evaluation mode.
+        mapping: index to class name from `index_to_name.json`, or None.
+        device: where the model is; `initialize` chooses it.
+        initialized: whether `initialize` is done.
+        context: the worker's context.
+        model_pt_path: the weights file, or None.
+    """
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.mapping: dict[str, str] | None = None
+        self.device: torch.device = torch.device("cpu")
+        self.initialized = False
+        self.context: Any = None
+        self.model_pt_path: str | None = None
+        self.manifest: dict[str, Any] = {}
+        self.map_location = "cpu"
+        self.explain = False
+        self.target: Any = 0
+        self.profiler_args: dict[str, Any] = {}
+
+    # --- loading ------------------------------------------------------------------------------
+
+    def initialize(self, context: Context) -> None:
+        """Load model and class names from the model directory.
+
+        Raises:
+            RuntimeError: there is nothing that could be loaded, or the weights do not fit.
+            ValueError: the model file does not define exactly one class.
+            HandlerLoadFailed: the model file raises, or the weights would run code.
+        """
+        self.context = context
+        self.manifest = context.manifest
+        properties = context.system_properties
+        model_dir = str(properties["model_dir"])
+        self.device = choose_device(properties.get("gpu_id"))
+        self.map_location = self.device.type
+        model = self.manifest.get("model") or {}
+        if model.get("serializedFile"):
+            self.model_pt_path = str(Path(model_dir) / model["serializedFile"])
+        self.model = self._load_model(model_dir, model.get("modelFile") or None)
+        self.model.to(self.device)
+        self.model.eval()
+        if (getattr(context, "model_yaml_config", None) or {}).get("pt2"):
+            _log.warning("the setting pt2 is not applied: this handler does not compile models")
+        self.mapping = load_label_mapping(Path(model_dir) / LABELS_FILE)
+        self.initialized = True
+
+    def _load_model(self, model_dir: str, model_file: str | None) -> Any:
+        path = self.model_pt_path
+        if path is not None and not Path(path).is_file():
+            raise RuntimeError(
+                f"The weights file {Path(path).name}, which the manifest names, is not in the "
+                "archive."
+            )
+        if model_file is not None:
+            return self._load_pickled_model(model_dir, model_file, path)
+        if path is None:
+            raise RuntimeError(
+                "No model weights could be loaded: the manifest names neither a serialized file "
+                "nor a model file."
+            )
+        if Path(path).suffix == ".pt" and is_torchscript(Path(path)):
+            return self._load_torchscript_model(path)
+        raise RuntimeError(
+            f"No model weights could be loaded: {Path(path).name} is not a TorchScript file with "
+            "the extension .pt, and a state dict needs the model's code; pack it with --model-file."
+        )
+
+    def _load_torchscript_model(self, model_pt_path: str) -> Any:
+        return read_torchscript(Path(model_pt_path), self.device)
+
+    def _load_pickled_model(
+        self, model_dir: str, model_file: str, model_pt_path: str | None
+    ) -> Any:
+        file = find_file(Path(model_dir), model_file)
+        if file is None:
+            raise RuntimeError(f"Missing the {model_file} file")
+        module = import_file(file, Path(model_dir), "model file")
+        model = _model_class(list_classes_from_module(module))()
+        if model_pt_path is not None:
+            fill(model, read_state_dict(Path(model_pt_path)))
+        return model
+
+    # --- a batch ------------------------------------------------------------------------------
+
+    def handle(self, data: Any, context: Context) -> Any:
+        """One result per row: preprocess, inference, postprocess; or what the headers ask for."""
+        started = time.perf_counter()
+        self.context = context
+        if self._is_describe():
+            output: Any = [self.describe_handle()]
+        else:
+            prepared = self.preprocess(data)
+            if self._is_explain():
+                output = self.explain_handle(prepared, data)
+            else:
+                output = self.postprocess(self.inference(prepared))
+        duration_ms = (time.perf_counter() - started) * 1000
+        context.metrics.add_time("HandlerTime", round(duration_ms, 2), None, "ms")
+        return output
+
+    @timed
+    def preprocess(self, data: Any) -> Any:
+        """The rows as one tensor on `device`. Each row is a (nested) list of numbers.
+
+        Raises:
+            PredictionException: a row is something else, or the rows differ in shape (400).
+        """
+        values = [row_value(row) if isinstance(row, dict) else row for row in data]
+        for value in values:
+            if isinstance(value, bytes | bytearray | str | dict):
+                raise PredictionException(
+                    "The input must be a JSON list of numbers, sent with the header "
+                    f"Content-Type: application/json; it came as {type(value).__name__}.",
+                    400,
+                )
+        try:
+            return torch.as_tensor(values, device=self.device)
+        except (TypeError, ValueError) as error:
+            raise PredictionException(f"The input is not a tensor: {error}.", 400) from error
+
+    @timed
+    def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the model makes of the prepared batch."""
+        with torch.inference_mode():
+            return self.model(data.to(self.device), *args, **kwargs)
+
+    @timed
+    def postprocess(self, data: Any) -> list[Any]:
+        """The model's output as nested lists, one entry per row."""
+        if not isinstance(data, torch.Tensor):
+            raise TypeError(
+                f"The model returned a {type(data).__name__}, not a tensor; a handler of your own "
+                "can turn it into results in postprocess."
+            )
+        results: list[Any] = data.tolist()
+        return results
+
+    # --- descriptions and explanations --------------------------------------------------------
+
+    def describe_handle(self) -> Any:
+        """What a description of the model shall add; subclasses may say something."""
+        return None
+
+    def explain_handle(self, data_preprocess: Any, raw_data: Any) -> Any:
+        """Explanations for the batch, from the subclass's `get_insights`.
+
+        It is called as `get_insights(prepared, value of the first row, target)`, where the first
+        row may name a `target` (0 otherwise).
+
+        Raises:
+            PredictionException: the handler has no `get_insights` (501).
+        """
+        get_insights = getattr(self, "get_insights", None)
+        if get_insights is None:
+            raise PredictionException(
+                f"The handler {type(self).__name__} has no explanations: it defines no "
+                "get_insights.",
+                501,
+            )
+        first = raw_data[0]
+        if isinstance(first, dict):
+            self.target = first.get("target") or 0
+            first = row_value(first)
+        return get_insights(data_preprocess, first, self.target)
+
+    def _is_explain(self) -> bool:
+        self.explain = self._header("explain") == "True"
+        return self.explain
+
+    def _is_describe(self) -> bool:
+        return bool(self._header("describe") == "True")
+
+    def _header(self, name: str) -> Any:
+        return self.context.get_request_header(0, name) if self.context is not None else None
+
+
+def choose_device(gpu_id: int | str | None) -> torch.device:
+    """The accelerator that this worker was given, or the CPU."""
+    if gpu_id is None:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device(f"cuda:{gpu_id}")
+    if torch.xpu.is_available():
+        return torch.device(f"xpu:{gpu_id}")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    _log.warning("the worker was given gpu %s, but torch finds none; it uses the CPU", gpu_id)
+    return torch.device("cpu")
+
+
+def _model_class(classes: list[type[Any]]) -> type[Any]:
+    """The one class of a model file; helpers that are no torch modules do not count."""
+    models = [found for found in classes if issubclass(found, torch.nn.Module)] or classes
+    if len(models) != 1:
+        names = [found.__name__ for found in models]
+        raise ValueError(
+            f"Expected only one class as model definition. {names} The model file must define one; "
+            "keep its building blocks in a file of their own, packed with --extra-files."
+        )
+    return models[0]

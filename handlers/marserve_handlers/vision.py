@@ -1,0 +1,132 @@
+"""Images in, classes out: the handlers for torchvision models.
+
+`VisionHandler` turns rows into a batch of images; `ImageClassifier` names what is on them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from marserve_handlers.contract import Context
+from marserve_handlers.errors import PredictionException
+from marserve_handlers.labels import map_class_to_label
+from marserve_handlers.row import row_value
+from marserve_handlers.timing import timed
+from marserve_handlers.torch import BaseHandler
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class VisionHandler(BaseHandler):
+    """Rows of images, stacked to one batch. Subclasses say `image_processing`.
+
+    Attributes:
+        image_processing: a callable from a PIL image to a tensor.
+    """
+
+    image_processing: Any = None
+
+    def initialize(self, context: Context) -> None:
+        """Load the model; lift PIL's limit on pixels where the operator has switched it off."""
+        super().initialize(context)
+        if not context.system_properties.get("limit_max_image_pixels", True):
+            Image.MAX_IMAGE_PIXELS = None
+
+    @timed
+    def preprocess(self, data: Any) -> Any:
+        """One tensor for all rows: image bytes, base64 text or nested lists of numbers.
+
+        Raises:
+            PredictionException: a row is none of these (400).
+        """
+        return torch.stack([self._image(row_value(row)) for row in data]).to(self.device)
+
+    def _image(self, value: Any) -> torch.Tensor:
+        if isinstance(value, list):
+            return _from_lists(value)
+        if isinstance(value, str):
+            value = _from_base64(value)
+        if not isinstance(value, bytes | bytearray):
+            raise PredictionException(
+                "The input must be an image file, its base64 text or a nested list of numbers, "
+                f"not {type(value).__name__}.",
+                400,
+            )
+        tensor: torch.Tensor = self.image_processing(_open(value))
+        return tensor
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Grey, palette and transparent images in the three channels that ImageNet models take."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+class ImageClassifier(VisionHandler):
+    """The likeliest classes of each image, with their probabilities.
+
+    Attributes:
+        topk: how many classes a result names.
+    """
+
+    topk: int = 5
+    image_processing: Any = transforms.Compose(
+        [
+            _rgb,
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        ]
+    )
+
+    def set_max_result_classes(self, topk: int) -> None:
+        """Name this many classes per result."""
+        self.topk = topk
+
+    def get_max_result_classes(self) -> int:
+        """How many classes a result names."""
+        return self.topk
+
+    @timed
+    def postprocess(self, data: Any) -> list[Any]:
+        """Per image `{class name or index: probability}`, likeliest first."""
+        probabilities = torch.softmax(data, dim=1)
+        count = min(self.topk, probabilities.shape[1])
+        values, classes = torch.topk(probabilities, count, dim=1)
+        return map_class_to_label(values.tolist(), self.mapping, classes.tolist())
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError as error:
+        raise PredictionException(
+            f"The input is text, but not the base64 of an image: {error}.", 400
+        ) from error
+
+
+def _from_lists(value: list[Any]) -> torch.Tensor:
+    try:
+        return torch.tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise PredictionException(f"The input is not a tensor: {error}.", 400) from error
+
+
+def _open(data: bytes | bytearray) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # the decoders raise errors of every kind on hostile bytes
+        raise PredictionException(
+            f"The input is not an image that can be read: {type(error).__name__}: {error}", 400
+        ) from error
+    return image
