@@ -57,7 +57,6 @@ class Config:
     cache_dir: Path
     metrics_mode: str
     metrics_format: str
-    metric_time_interval_s: int
     disable_system_metrics: bool
     disable_token_authorization: bool
     enable_envvars_config: bool

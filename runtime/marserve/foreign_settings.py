@@ -34,6 +34,7 @@ WITHOUT_MEANING: dict[str, str] = {
     "model_server_home": "the server finds its own files",
     "python": "workers run the Python that runs the server",
     "system_metrics_cmd": "the server takes the figures of the machine itself",
+    "metric_time_interval": "figures of the machine are taken whenever they are scraped",
     "version": _INTERNAL,
     "tsConfigFile": _INTERNAL,
 }

@@ -262,15 +262,6 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
             "metrics_format",
         ),
         Setting(
-            "metric_time_interval",
-            _SECONDS,
-            "60",
-            "How often figures of the machine (CPU, memory, disk) and of workers are taken.",
-            "metric_time_interval_s",
-            unit="s",
-            file_only=True,
-        ),
-        Setting(
             "disable_system_metrics",
             BOOLEAN,
             "false",

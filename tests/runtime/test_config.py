@@ -65,7 +65,6 @@ DEFAULTS = Config(
     cache_dir=Path("/home/me/.cache/marserve"),
     metrics_mode="prometheus",
     metrics_format="prometheus",
-    metric_time_interval_s=60,
     disable_system_metrics=False,
     disable_token_authorization=False,
     enable_envvars_config=False,
@@ -101,7 +100,6 @@ log_dir=my/logs
 cache_dir=/cache
 metrics_mode=prometheus
 metrics_format=prometheus
-metric_time_interval=4
 disable_system_metrics=true
 disable_token_authorization=true
 enable_envvars_config=true
@@ -174,7 +172,6 @@ def test_every_setting_arrives_in_its_field():
         cache_dir=Path("/cache"),
         metrics_mode="prometheus",
         metrics_format="prometheus",
-        metric_time_interval_s=4,
         disable_system_metrics=True,
         disable_token_authorization=True,
         enable_envvars_config=True,
@@ -206,9 +203,9 @@ def test_the_environment_wins_where_the_file_allows_it(switch, expected):
 
 
 def test_settings_for_files_only_are_not_taken_from_the_environment():
-    environ = {"TS_METRIC_TIME_INTERVAL": "3", "TS_MODELS": "{", **HOME}
+    environ = {"TS_MODELS": "{", **HOME}
     loaded = built("enable_envvars_config=true", environ=environ)
-    assert loaded.config.metric_time_interval_s == 60
+    assert loaded.config.models == {}
     assert loaded.warnings == ()
 
 

@@ -49,8 +49,7 @@ class Batcher:
         """Put an admitted request into the queue."""
         self._window.add(job, job.queued_at)
         self.waiting_bytes += job.request.size_bytes
-        if self._expiry is None:
-            self._expiry = self._loop.call_at(job.queued_at + self._timeout_s, self._expire)
+        self._watch(job.queued_at)
         self.wake()
 
     def wake(self) -> None:
@@ -96,13 +95,16 @@ class Batcher:
             self._window.put_back(first, first[0].queued_at)
         self._window.isolate(again)
         self.wake()
+        if first:
+            self._watch(first[0].queued_at)  # after `wake`: a free worker comes before the clock
 
     def fail_all(self, error: MarServeError) -> None:
         """Answer everything that waits with this error."""
-        for job in self._window.take_all():
+        jobs = self._window.take_all()
+        self.waiting_bytes = 0  # before the answers: whoever gets one may ask again at once
+        for job in jobs:
             job.resolve(error)
-        self.waiting_bytes = 0
-        self._on_depth(0)
+        self._on_depth(len(self._window))
 
     def close(self) -> None:
         """Stop all timers. Nothing may wait any more."""
@@ -125,4 +127,9 @@ class Batcher:
             )
         oldest = self._window.oldest_since()
         if oldest is not None:
-            self._expiry = self._loop.call_at(oldest + self._timeout_s, self._expire)
+            self._watch(oldest)
+
+    def _watch(self, since: float) -> None:
+        """See to it that a request that came at `since` does not wait for ever."""
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(since + self._timeout_s, self._expire)

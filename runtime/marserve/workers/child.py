@@ -99,14 +99,9 @@ class _Worker:
         try:
             model = _Model(load)
         except BaseException as error:  # noqa: BLE001  user code: whatever it raises is its cause
-            text = traceback.format_exc()
-            sys.stderr.write(text)
-            failed = LoadFailed(
-                _sentence(error) if not isinstance(error, HandlerError) else str(error),
-                text,
-                _is_out_of_memory(error),
-            )
-            self._send(FrameKind.LOAD_FAILED, failed)
+            traceback.print_exc()
+            message = str(error) if isinstance(error, HandlerError) else _sentence(error)
+            self._send(FrameKind.LOAD_FAILED, LoadFailed(message))
             return None
         gc.collect()
         gc.freeze()
@@ -151,19 +146,15 @@ class _Model:
         self._entry.initialize(self._context)
 
     def answer(self, batch: Batch, buffers: memoryview) -> tuple[Result, list[bytes]]:
-        """One answer per item. When a batch fails as a whole, its items are tried one by one."""
-        rows = _rows(batch.items, buffers, self._load.decode_input)
+        """One answer per item, in order."""
         started = time.monotonic()
-        answers = self._try(batch.items, rows)
-        if answers is None and len(rows) > 1:
-            # One bad row must not fail its batch-mates: each gets a run of its own, on rows that
-            # the failed run cannot have changed.
-            rows = _rows(batch.items, buffers, self._load.decode_input)
+        items = batch.items
+        if len({item.explain for item in items}) == 1:
+            answers = self._run(items, buffers)
+        else:  # handlers ask the first row whether to predict or to explain
             answers = []
-            for item, row in zip(batch.items, rows, strict=True):
-                answers += self._try([item], [row]) or [self._failure]
-        elif answers is None:
-            answers = [self._failure]
+            for item, own in zip(items, _cut(items, buffers), strict=True):
+                answers += self._run([item], own)
         handler_s = time.monotonic() - started
         bodies = [body for body, _ in answers]
         extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
@@ -176,6 +167,20 @@ class _Model:
     def close(self) -> None:
         """Let the handler release what it holds."""
         self._entry.close()
+
+    def _run(self, items: Sequence[BatchItem], buffers: memoryview) -> list[ItemAnswer]:
+        """Run the handler; when a batch fails as a whole, run it again for each item alone."""
+        answers = self._try(items, _rows(items, buffers, self._load.decode_input))
+        if answers is not None:
+            return answers
+        if len(items) == 1:
+            return [self._failure]
+        # One bad row must not fail its batch-mates. The rows are made anew, because the failed
+        # run may have changed them.
+        answers = []
+        for item, row in zip(items, _rows(items, buffers, self._load.decode_input), strict=True):
+            answers += self._try([item], [row]) or [self._failure]
+        return answers
 
     def _try(
         self, items: Sequence[BatchItem], rows: list[dict[str, object]]
@@ -229,6 +234,17 @@ def _rows(items: Sequence[BatchItem], buffers: memoryview, decode: bool) -> list
             start = end
         rows.append(decode_row(parts, decode))
     return rows
+
+
+def _cut(items: Sequence[BatchItem], buffers: memoryview) -> list[memoryview]:
+    """Each item's own share of the buffers."""
+    shares = []
+    start = 0
+    for item in items:
+        end = start + sum(part.size_bytes for part in item.parts)
+        shares.append(buffers[start:end])
+        start = end
+    return shares
 
 
 def _headers(item: BatchItem) -> dict[str, object]:

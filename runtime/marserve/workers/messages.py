@@ -88,8 +88,6 @@ class LoadFailed(msgspec.Struct, array_like=True, frozen=True):
     """The model cannot be loaded; the worker ends after this."""
 
     message: str
-    traceback: str
-    out_of_memory: bool
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -128,7 +126,6 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
     sizes_bytes: list[int]
     extras: dict[int, Extra]
     metrics: list[Metric]
-    traceback: str = ""
 
 
 # --- zygote control -------------------------------------------------------------------------------

@@ -1,0 +1,44 @@
+"""The data plane: a request finds its version and is given to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from marserve.directory import Directory
+from marserve.errors import MarServeError
+from marserve.events import Bus, RequestRefused
+from marserve.request import Job, Reply, Request
+
+
+class Inference:
+    """What every front calls. Runs on the event loop; nothing here waits."""
+
+    def __init__(self, directory: Directory, bus: Bus, clock: Callable[[], float]) -> None:
+        self._directory = directory
+        self._bus = bus
+        self._clock = clock
+
+    def infer(
+        self,
+        name: str,
+        version: str | None,
+        request: Request,
+        reply_to: Callable[[Job, Reply], None],
+    ) -> Job:
+        """Start answering a request; `reply_to` is called once, unless the job is abandoned.
+
+        Raises:
+            ModelNotFound, VersionNotFound, NoWorkers, QueueFull, ShuttingDown: it is not taken,
+            and `reply_to` will not be called.
+        """
+        job = Job(request, self._clock(), reply_to)
+        try:
+            self._directory.lookup(name, version).submit(job, version)
+        except MarServeError as error:
+            self._bus.publish(RequestRefused(name, error.kind.name.lower()))
+            raise
+        return job
+
+    def is_healthy(self) -> bool:
+        """Whether no model's default version has lost workers that cannot be replaced."""
+        return not any(deployment.is_failing for deployment in self._directory.defaults())

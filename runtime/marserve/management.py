@@ -1,0 +1,309 @@
+"""The control plane: the only writer of what is wanted, and what drives what is towards it.
+
+Every method runs on the event loop. A change is durable before it takes effect, and a method that
+returns has made it so. Changes take turns; loading, draining and disk work happen in between
+without holding anybody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from marserve.config import Config, ModelToLoad
+from marserve.deployment import Deployment
+from marserve.directory import Directory
+from marserve.errors import LoadFailed, MarServeError, ShuttingDown, VersionConflict
+from marserve.events import Bus, VersionGone
+from marserve.model_version import Description, VersionState
+from marserve.opening import Opener
+from marserve.protocols.management import Registered, Registration, Scaled
+from marserve.refs import ModelRef
+from marserve.registry.policy import Load, Unload, next_action
+from marserve.registry.registry import Registry
+from marserve.registry.store import ModelStore
+from marserve.registry.wanted import Wanted, WantedVersion
+
+_log = logging.getLogger("marserve.management")
+ALL_VERSIONS = "all"
+
+
+class Management:
+    """Owns the registry and the life of every deployment."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        store: ModelStore,
+        opener: Opener,
+        directory: Directory,
+        bus: Bus,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._store = store
+        self._opener = opener
+        self._directory = directory
+        self._bus = bus
+        self._turn = asyncio.Lock()
+        self._opening: set[ModelRef] = set()
+        self._broken: dict[ModelRef, str] = {}
+        """Wanted versions whose archive cannot be opened, and why."""
+        self._is_closing = False
+
+    # --- start and stop ---------------------------------------------------------------------------
+
+    async def start(self, say: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
+        """Open what the last run wanted, then what the configuration names.
+
+        Returns one sentence for each model that cannot serve; the server goes on without it.
+        """
+        self._registry.wanted = self._registry.restore()
+        restored = list(self._registry.wanted.refs())
+        if restored:
+            say(f"restoring {len(restored)} model version(s) of the last run")
+        await self._converge()
+        problems = [f"{ref} cannot be restored: {why}" for ref, why in self._broken.items()]
+        for entry in self._entries():
+            say(f"loading {entry.name or entry.url}")
+            try:
+                await self._open_at_startup(entry)
+            except MarServeError as error:
+                problems.append(f"{entry.url} could not be registered: {error.message}")
+        deployments = list(self._directory)
+        outcomes = await asyncio.gather(*(self._outcome(d) for d in deployments))
+        problems += [outcome for outcome in outcomes if outcome is not None]
+        for problem in problems:
+            _log.error("%s", problem)
+        return tuple(problems)
+
+    async def close(self, grace_s: float) -> None:
+        """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
+        self._is_closing = True
+        await asyncio.gather(*(deployment.close(grace_s) for deployment in list(self._directory)))
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    async def register(self, wish: Registration) -> Registered:
+        """Register an archive; if synchronous, wait until its workers serve.
+
+        Raises:
+            LoadFailed: a worker could not load it; nothing has changed then.
+            MarServeError: the archive, the names or the state of things do not allow it.
+        """
+        self._refuse_when_closing()
+        found = await self._opener.find(wish.url)
+        ref, settings = self._opener.decide(found, wish, at_startup=False)
+        if ref in self._registry.wanted or ref in self._opening:
+            raise VersionConflict(ref.name, ref.version)
+        self._opening.add(ref)
+        try:
+            deployment = await self._opener.deploy(found, ref, settings, at_startup=False)
+            deployment.scale(settings.min_workers, settings.max_workers)
+            try:
+                if wish.synchronous:
+                    await deployment.settled()
+                await self._commit(
+                    lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings))
+                )
+            except BaseException as error:
+                await deployment.close(0.0)
+                self._bus.publish(VersionGone(ref))
+                if isinstance(error, LoadFailed):
+                    raise _failed_to_start(ref, error) from error
+                raise
+            self._show(deployment)
+        finally:
+            self._opening.discard(ref)
+        done = wish.synchronous or settings.min_workers == 0
+        return Registered(ref, settings.min_workers, done)
+
+    async def scale(
+        self,
+        name: str,
+        version: str | None,
+        min_workers: int,
+        max_workers: int | None,
+        synchronous: bool,
+    ) -> Scaled:
+        """Have between `min_workers` and `max_workers` workers (None: exactly `min_workers`).
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+            LoadFailed: synchronous, and a worker could not load; the server goes on trying.
+        """
+        self._refuse_when_closing()
+        ref = self._registry.wanted.resolve(name, version)
+        most = min_workers if max_workers is None else max_workers
+
+        def change(wanted: Wanted) -> Wanted:
+            settings = wanted[wanted.resolve(ref.name, ref.version)].settings
+            return wanted.resettle(
+                ref, replace(settings, min_workers=min_workers, max_workers=most)
+            )
+
+        await self._commit(change)
+        deployment = self._directory.get(ref)
+        if deployment is not None:
+            deployment.scale(min_workers, most)
+            if synchronous:
+                try:
+                    await deployment.settled()
+                except LoadFailed as error:
+                    raise _failed_to_start(ref, error) from error
+        return Scaled(ref, min_workers, synchronous, version is not None)
+
+    async def set_default(self, name: str, version: str) -> None:
+        """Let the bare name mean this version.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+        """
+        self._refuse_when_closing()
+        ref = self._registry.wanted.resolve(name, version)
+        await self._commit(lambda wanted: wanted.make_default(wanted.resolve(name, version)))
+        self._directory.set_default(ref)
+
+    async def unregister(self, name: str, version: str | None) -> None:
+        """Take a version (None: the default one) out of service; its accepted requests finish.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+            DefaultVersionInUse: it is the default one, and there are others.
+        """
+        self._refuse_when_closing()
+        ref = self._registry.wanted.resolve(name, version)
+        await self._commit(lambda wanted: wanted.remove(ref))
+        await self._converge()
+
+    # --- questions --------------------------------------------------------------------------------
+
+    async def describe(self, name: str, version: str | None) -> tuple[Description, ...]:
+        """One version (None: the default), or with "all" every version of the name.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such version.
+        """
+        wanted = self._registry.wanted
+        if version == ALL_VERSIONS:
+            refs = [ModelRef(name, v) for v in wanted.model(name).versions]
+        else:
+            refs = [wanted.resolve(name, version)]
+        return tuple(self._describe(ref) for ref in refs)
+
+    async def models(self) -> tuple[Description, ...]:
+        """The default version of every model, sorted by name."""
+        wanted = self._registry.wanted
+        return tuple(self._describe(wanted.resolve(name, None)) for name in sorted(wanted.models))
+
+    async def ready(self, name: str) -> bool:
+        """Whether a request for the bare name would be served now.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        deployment = self._directory.get(self._registry.wanted.resolve(name, None))
+        return deployment is not None and deployment.ready_workers > 0
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _commit(self, change: Callable[[Wanted], Wanted]) -> None:
+        """Apply `change` to the wanted state as it is when its turn comes, durably."""
+        async with self._turn:
+            await asyncio.to_thread(self._registry.commit, change(self._registry.wanted))
+
+    async def _converge(self) -> None:
+        """Take steps until what is is what is wanted."""
+        while True:
+            actual = self._directory.refs() | self._opening | self._broken.keys()
+            match next_action(self._registry.wanted, actual):
+                case Load(ref):
+                    await self._load(ref)
+                case Unload(ref):
+                    await self._unload(ref)
+                case None:
+                    return
+
+    async def _load(self, ref: ModelRef) -> None:
+        wanted = self._registry.wanted[ref]
+        self._opening.add(ref)
+        try:
+            found = await self._opener.find(wanted.url)
+            deployment = await self._opener.deploy(found, ref, wanted.settings, at_startup=False)
+            deployment.scale(wanted.settings.min_workers, wanted.settings.max_workers)
+            self._show(deployment)
+        except MarServeError as error:
+            self._broken[ref] = error.message
+        finally:
+            self._opening.discard(ref)
+
+    async def _unload(self, ref: ModelRef) -> None:
+        self._broken.pop(ref, None)
+        deployment = self._directory.withdraw(ref)
+        if deployment is not None:
+            await deployment.close(self._config.unregister_model_timeout_s)
+        self._bus.publish(VersionGone(ref))
+
+    async def _open_at_startup(self, entry: ModelToLoad) -> None:
+        wish = Registration(url=entry.url, model_name=entry.name)
+        found = await self._opener.find(entry.url)
+        ref, settings = self._opener.decide(found, wish, at_startup=True)
+        if ref in self._registry.wanted:
+            return
+        deployment = await self._opener.deploy(found, ref, settings, at_startup=True)
+        await self._commit(lambda wanted: wanted.add(ref, WantedVersion(entry.url, settings)))
+        overrides = self._config.models.get(ref.name, {}).get(ref.version)
+        if overrides is not None and overrides.default_version:
+            await self._commit(lambda wanted: wanted.make_default(ref))
+        deployment.scale(settings.min_workers, settings.max_workers)
+        self._show(deployment)
+
+    def _entries(self) -> tuple[ModelToLoad, ...]:
+        if self._config.load_models.all:
+            return tuple(ModelToLoad(None, url) for url in self._store.all_archives())
+        return self._config.load_models.entries
+
+    async def _outcome(self, deployment: Deployment) -> str | None:
+        try:
+            await deployment.settled()
+        except LoadFailed as error:
+            return f"{deployment.ref} could not be loaded: {error.message}"
+        return None
+
+    def _show(self, deployment: Deployment) -> None:
+        """Let requests reach the deployment, and the bare name mean its default version."""
+        self._directory.open(deployment)
+        name = deployment.ref.name
+        self._directory.set_default(ModelRef(name, self._registry.wanted.models[name].default))
+
+    def _describe(self, ref: ModelRef) -> Description:
+        model = self._registry.wanted.models[ref.name]
+        is_default = model.default == ref.version
+        deployment = self._directory.get(ref)
+        if deployment is not None:
+            return deployment.describe(is_default)
+        version = model.versions[ref.version]
+        return Description(
+            ref=ref,
+            url=version.url,
+            is_default=is_default,
+            state=VersionState.FAILED if ref in self._broken else VersionState.LOADING,
+            settings=version.settings,
+            loaded_at_startup=False,
+            workers=(),
+            pending_requests=0,
+            last_error=self._broken.get(ref),
+        )
+
+    def _refuse_when_closing(self) -> None:
+        if self._is_closing:
+            raise ShuttingDown("The server is being stopped.")
+
+
+def _failed_to_start(ref: ModelRef, error: LoadFailed) -> LoadFailed:
+    return LoadFailed(
+        f"Failed to start workers for model {ref.name} version: {ref.version}: {error.message}"
+    )

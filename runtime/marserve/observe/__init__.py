@@ -1,0 +1,1 @@
+"""What happened, as metrics and logs. Observers listen; nothing waits for them."""

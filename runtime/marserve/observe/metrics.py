@@ -1,0 +1,175 @@
+"""What the server's events add up to, for Prometheus: TorchServe's names and our own.
+
+Every event arrives on the event loop's thread (the bus sees to that; the WSGI ports hand theirs
+over with `call_soon_threadsafe`), where an observation is a method call on a plain figure. The
+library sees figures only when a scrape, in another thread, copies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
+
+from marserve.events import (
+    BatchAnswered,
+    Bus,
+    HandlerMetric,
+    HttpAnswered,
+    QueueChanged,
+    RequestAnswered,
+    RequestRefused,
+    VersionGone,
+    WorkerExited,
+    WorkerReady,
+    WorkersChanged,
+)
+from marserve.observe.exposition import (
+    TIMES,
+    host_families,
+    is_reserved,
+    request_families,
+    version_families,
+)
+from marserve.observe.figures import Counter, HostFigures, RequestFigures, VersionFigures
+from marserve.observe.handler_metrics import HandlerMetrics
+from marserve.observe.system import SystemCollector
+from marserve.refs import ModelRef
+
+MAX_CLIENT_NAMES = 10_000
+"""Distinct (model, version) pairs in requests; more are counted as `unknown`."""
+
+UNKNOWN = "(unknown)"
+"""No model can be called this."""
+
+
+class Metrics:
+    """Listens to `bus` and shows what it heard in `registry`.
+
+    Args:
+        bus: where events come from.
+        hostname: the value of TorchServe's `Hostname` and `hostname` labels.
+        system_metrics: whether the machine's own figures are shown too.
+    """
+
+    def __init__(self, bus: Bus, hostname: str, system_metrics: bool = True) -> None:
+        self._hostname = hostname
+        self._host = HostFigures()
+        self._requests: dict[tuple[str, str | None], RequestFigures] = {}
+        self._strangers = RequestFigures(UNKNOWN, UNKNOWN)
+        self._versions: dict[ModelRef, VersionFigures] = {}
+        self._handlers = HandlerMetrics(hostname, is_reserved)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.registry.register(self._handlers)
+        if system_metrics:
+            self.registry.register(SystemCollector(hostname))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._subscribe(bus)
+
+    # --- runs on the event loop ---
+
+    def _subscribe(self, bus: Bus) -> None:
+        bus.subscribe(RequestAnswered, self._request_answered)
+        bus.subscribe(BatchAnswered, self._batch_answered)
+        bus.subscribe(HttpAnswered, self._http_answered)
+        bus.subscribe(HandlerMetric, self._handler_metric)
+        bus.subscribe(RequestRefused, self._request_refused)
+        bus.subscribe(WorkerReady, self._worker_ready)
+        bus.subscribe(WorkerExited, self._worker_exited)
+        bus.subscribe(WorkersChanged, self._workers_changed)
+        bus.subscribe(QueueChanged, self._queue_changed)
+        bus.subscribe(VersionGone, self._version_gone)
+
+    def _request_answered(self, event: RequestAnswered) -> None:
+        requests = self._requests.get((event.name, event.version))
+        if requests is None:
+            requests = self._first_request(event)
+        requests.add(event.status, event.latency_s)
+        self._host.count_answer(event.status)
+
+    def _http_answered(self, event: HttpAnswered) -> None:
+        self._host.count_answer(event.status)
+
+    def _batch_answered(self, event: BatchAnswered) -> None:
+        figures = self._version(event.ref)
+        for waited_s in event.queue_s:
+            figures.queue.observe(waited_s)
+        figures.handler.observe(event.handler_s)
+        figures.batch_size.observe(event.size)
+        self._host.queue_ms = max(event.queue_s, default=0.0) * 1000
+        self._host.overhead_ms = (event.worker_s - event.handler_s) * 1000
+        for time in TIMES:
+            self._host.times_ms[time, event.ref.name] = event.handler_s * 1000
+
+    def _handler_metric(self, event: HandlerMetric) -> None:
+        if event.name in TIMES:
+            self._host.times_ms[event.name, event.ref.name] = event.value
+        else:
+            self._handlers.take(event)
+
+    def _request_refused(self, event: RequestRefused) -> None:
+        self._host.refused.setdefault(event.reason, Counter()).add()
+
+    def _worker_ready(self, event: WorkerReady) -> None:
+        self._version(event.ref)
+        self._host.load_ms[event.ref, event.worker] = event.load_s * 1000
+
+    def _worker_exited(self, event: WorkerExited) -> None:
+        self._host.load_ms.pop((event.ref, event.worker), None)
+        if not event.expected:
+            self._version(event.ref).restarts.add()
+
+    def _workers_changed(self, event: WorkersChanged) -> None:
+        self._version(event.ref).workers = (event.wanted, event.alive, event.ready)
+
+    def _queue_changed(self, event: QueueChanged) -> None:
+        self._version(event.ref).depth.value = event.depth
+
+    def _version_gone(self, event: VersionGone) -> None:
+        ref = event.ref
+        self._versions.pop(ref, None)
+        self._requests.pop((ref.name, ref.version), None)
+        for key in [key for key in self._host.load_ms if key[0] == ref]:
+            del self._host.load_ms[key]
+        is_last = all(other.name != ref.name for other in self._versions)
+        if is_last:
+            for pair in [pair for pair in self._requests if pair[0] == ref.name]:
+                del self._requests[pair]
+            for time in TIMES:
+                self._host.times_ms.pop((time, ref.name), None)
+        self._handlers.forget(ref, is_last)
+
+    def _version(self, ref: ModelRef) -> VersionFigures:
+        figures = self._versions.get(ref)
+        if figures is None:
+            figures = self._versions[ref] = VersionFigures(ref)
+        return figures
+
+    def _first_request(self, event: RequestAnswered) -> RequestFigures:
+        """Where to count a request whose (model, version) was not counted before.
+
+        Clients write names; only those of registered models become labels. A version that was
+        seen in another event is registered, and so is one that got as far as a 2xx or a 5xx.
+        """
+        pair = (event.name, event.version)
+        is_known = self._is_registered(*pair) or not 300 <= event.status < 500
+        if not is_known or len(self._requests) >= MAX_CLIENT_NAMES:
+            return self._strangers
+        requests = self._requests[pair] = RequestFigures(event.name, event.version or "default")
+        return requests
+
+    def _is_registered(self, name: str, version: str | None) -> bool:
+        if version is not None:
+            return ModelRef(name, version) in self._versions
+        return any(ref.name == name for ref in self._versions)
+
+    # --- runs in the thread that scrapes ---
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; each is a copy of its figures at one moment."""
+        yield from host_families(self._host, self._hostname)
+        requests = list(self._requests.copy().values())
+        yield from request_families(requests, self._strangers, self._hostname)
+        yield from version_families(list(self._versions.copy().values()), self._hostname)

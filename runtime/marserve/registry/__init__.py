@@ -1,0 +1,1 @@
+"""Which model versions exist, which are wanted, and where their archives lie."""

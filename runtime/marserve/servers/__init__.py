@@ -1,0 +1,1 @@
+"""The listening ports: inference on the event loop, management and metrics on waitress."""

@@ -1,0 +1,327 @@
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from marserve.errors import ArchiveNotFound, ArchiveRefused, InvalidInput, StoreMissing
+from marserve.registry.store import ModelStore, Unpacked
+from marserve_archiver import Archive, ArchiveError, Recipe, pack
+
+REMOTE = "Given URL {} does not match any allowed URL(s)"
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root, tmp_path):
+    return ModelStore(root, tmp_path / "cache")
+
+
+def put(root: Path, name: str = "m", content: bytes = b"weights", **options) -> Path:
+    source = root.parent / "source"
+    source.mkdir(exist_ok=True)
+    (source / "net.pt").write_bytes(content)
+    recipe = Recipe(name, "1.0", "base_handler", serialized_file=source / "net.pt")
+    return pack(recipe, root, force=True, **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["m.mar", "/anywhere/m.mar", "some/where/m.mar", "./m.mar", "/m.mar"]
+)
+def test_only_the_last_part_of_a_url_names_the_archive(url, store, root):
+    path = put(root)
+    assert store.find(url) == path
+
+
+@pytest.mark.parametrize("url", ["folder", "folder/", "/elsewhere/folder/"])
+def test_a_folder_in_the_store_is_found(url, store, root):
+    (root / "folder").mkdir()
+    assert store.find(url) == root / "folder"
+
+
+def test_a_link_out_of_the_store_is_the_operators_business(store, root, tmp_path):
+    put(tmp_path).rename(tmp_path / "elsewhere.mar")
+    (root / "linked.mar").symlink_to(tmp_path / "elsewhere.mar")
+    assert store.find("linked.mar") == root / "linked.mar"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "empty url"),
+        ("../m.mar", "Relative path is not allowed in url: ../m.mar"),
+        ("a/../m.mar", "Relative path is not allowed in url: a/../m.mar"),
+        ("..", "Relative path is not allowed in url: .."),
+        ("http://host/m.mar", REMOTE.format("http://host/m.mar")),
+        ("HTTPS://host/m.mar", REMOTE.format("HTTPS://host/m.mar")),
+        ("file:///etc/m.mar", REMOTE.format("file:///etc/m.mar")),
+        ("s3://bucket/m.mar", REMOTE.format("s3://bucket/m.mar")),
+        ("ftp://host/m.mar", "Model not found at: ftp://host/m.mar"),
+        ("gone.mar", "Model not found at: gone.mar"),
+        (".hidden.mar", "Model not found at: .hidden.mar"),
+        ("x/.hidden.mar", "Model not found at: x/.hidden.mar"),
+        ("/", "Model not found at: /"),
+        (".", "Model not found at: ."),
+        ("pipe.mar", "Model not found at: pipe.mar"),
+        ("dangling.mar", "Model not found at: dangling.mar"),
+        ("m" * 300, "Model not found at: " + "m" * 300),
+    ],
+)
+def test_what_is_not_in_the_store_is_not_found(url, message, store, root):
+    put(root)
+    (root / ".hidden.mar").touch()
+    os.mkfifo(root / "pipe.mar")
+    (root / "dangling.mar").symlink_to("gone")
+    with pytest.raises(ArchiveNotFound) as caught:
+        store.find(url)
+    assert str(caught.value) == message
+
+
+def test_a_folder_elsewhere_on_the_machine_is_not_served(store, tmp_path):
+    (tmp_path / "uploads").mkdir()
+    with pytest.raises(ArchiveNotFound):
+        store.find(str(tmp_path / "uploads"))
+
+
+@pytest.mark.parametrize("url", ["a\0b.mar", "a\nb.mar", "a\\b.mar", "m\ud800.mar"])
+def test_a_url_with_impossible_characters_is_invalid_input(url, store):
+    with pytest.raises(InvalidInput):
+        store.find(url)
+
+
+def test_without_a_store_nothing_is_found(tmp_path):
+    store = ModelStore(None, tmp_path / "cache")
+    with pytest.raises(StoreMissing, match="Model store has not been configured"):
+        store.find("m.mar")
+    assert store.all_archives() == ()
+
+
+# --- listing ---------------------------------------------------------------------------------
+
+
+def test_all_archives_and_model_folders_are_listed_sorted(store, root):
+    for name in ("b.mar", "a.mar", "c.model", "d.tar.gz", "e.tgz", ".f.mar", "notes.txt", "g.zip"):
+        (root / name).touch()
+    (root / "folder/MAR-INF").mkdir(parents=True)
+    (root / "outer/inner/MAR-INF").mkdir(parents=True)
+    (root / "not-a-model/data").mkdir(parents=True)
+    (root / ".cache/MAR-INF").mkdir(parents=True)
+    (root / "directory.mar").mkdir()
+    assert store.all_archives() == (
+        "a.mar",
+        "b.mar",
+        "c.model",
+        "d.tar.gz",
+        "e.tgz",
+        "folder",
+        "outer",
+    )
+
+
+def test_a_cache_inside_the_store_is_no_model(root):
+    store = ModelStore(root, root / "cache")
+    (root / "cache/MAR-INF").mkdir()
+    assert store.all_archives() == ()
+
+
+def test_a_store_that_is_not_there_holds_nothing(tmp_path):
+    assert ModelStore(tmp_path / "gone", tmp_path / "cache").all_archives() == ()
+
+
+# --- unpacking -------------------------------------------------------------------------------
+
+
+def test_an_archive_is_unpacked_under_its_digest(store, root, tmp_path):
+    path = put(root)
+    unpacked = store.unpack(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert unpacked == Unpacked(tmp_path / "cache" / digest, unpacked.manifest, digest)
+    assert unpacked.manifest.model_name == "m"
+    assert (unpacked.model_dir / "net.pt").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("archive_format", ["tgz", "zip-store"])
+def test_every_packed_format_is_unpacked(archive_format, store, root):
+    unpacked = store.unpack(put(root, archive_format=archive_format))
+    assert (unpacked.model_dir / "net.pt").read_bytes() == b"weights"
+
+
+def test_a_second_time_nothing_is_extracted(store, root, monkeypatch):
+    path = put(root)
+    first = store.unpack(path)
+    monkeypatch.setattr(Archive, "extract", None)
+    assert store.unpack(path) == first
+
+
+def test_the_same_bytes_under_another_name_are_unpacked_once(store, root, tmp_path):
+    path = put(root)
+    (root / "copy.mar").write_bytes(path.read_bytes())
+    assert store.unpack(path).model_dir == store.unpack(root / "copy.mar").model_dir
+    assert len(names(tmp_path / "cache")) == 1
+
+
+def test_a_folder_is_served_where_it_lies(store, root, tmp_path):
+    path = put(root, archive_format="no-archive")
+    unpacked = store.unpack(path)
+    assert unpacked.model_dir == path
+    assert unpacked.manifest.serialized_file == "net.pt"
+    assert names(tmp_path / "cache") == []
+    (path / "net.pt").write_bytes(b"changed")
+    assert store.unpack(path).digest != unpacked.digest
+
+
+def test_a_broken_archive_is_refused_with_its_name_and_cause(store, root, tmp_path):
+    path = put(root)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ArchiveRefused) as caught:
+        store.unpack(path)
+    assert str(caught.value) == "m.mar is refused: The archive is cut short inside its end record."
+    assert isinstance(caught.value.__cause__, ArchiveError)
+    assert names(tmp_path / "cache") == []
+
+
+def test_a_hostile_archive_leaves_nothing_in_the_cache(store, root, tmp_path):
+    with zipfile.ZipFile(root / "evil.mar", "w") as archive:
+        archive.writestr("fine.txt", "fine")
+        archive.writestr("../../evil", "evil")
+    with pytest.raises(ArchiveRefused, match=r"evil\.mar is refused: .*has the part '\.\.'"):
+        store.unpack(root / "evil.mar")
+    assert names(tmp_path / "cache") == []
+
+
+def test_an_archive_that_vanished_is_not_found(store, root):
+    with pytest.raises(ArchiveNotFound, match=r"Model not found at: gone\.mar"):
+        store.unpack(root / "gone.mar")
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(store, root, tmp_path):
+    path = put(root)
+    (tmp_path / "cache").rmdir()
+    with pytest.raises(ArchiveRefused, match=r"m\.mar cannot be unpacked: "):
+        store.unpack(path)
+
+
+def test_threads_that_unpack_the_same_archive_extract_it_once(store, root, tmp_path, monkeypatch):
+    path = put(root, content=os.urandom(500_000))
+    extracted = []
+    extract = Archive.extract
+    monkeypatch.setattr(
+        Archive, "extract", lambda self, target: (extracted.append(1), extract(self, target))
+    )
+    gate = threading.Barrier(8)
+
+    def unpack() -> Unpacked:
+        gate.wait()
+        return store.unpack(path)
+
+    with ThreadPoolExecutor(8) as threads:
+        results = {
+            future.result().model_dir for future in [threads.submit(unpack) for _ in range(8)]
+        }
+    assert len(results) == 1
+    assert len(extracted) == 1
+    assert names(tmp_path / "cache") == [next(iter(results)).name]
+
+
+def test_two_stores_that_unpack_at_once_both_succeed(root, tmp_path, monkeypatch):
+    path = put(root)
+    slow, fast = ModelStore(root, tmp_path / "cache"), ModelStore(root, tmp_path / "cache")
+    extract = Archive.extract
+
+    def extract_late(self, target):
+        monkeypatch.setattr(Archive, "extract", extract)
+        fast.unpack(path)  # another process comes in between
+        extract(self, target)
+
+    monkeypatch.setattr(Archive, "extract", extract_late)
+    unpacked = slow.unpack(path)
+    assert (unpacked.model_dir / "net.pt").read_bytes() == b"weights"
+    assert names(tmp_path / "cache") == [unpacked.digest]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from marserve.registry.store import ModelStore
+store = ModelStore(Path(sys.argv[1]), Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+print(store.unpack(store.find("m.mar")).model_dir.joinpath("net.pt").stat().st_size)
+"""
+
+
+def test_processes_that_unpack_the_same_archive_at_once_all_succeed(root, tmp_path):
+    put(root, content=os.urandom(3_000_000))
+    cache = tmp_path / "cache"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(root), str(cache)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    assert [child.communicate()[0] for child in children] == ["3000000\n"] * 4
+    assert len(names(cache)) == 1
+
+
+def test_what_a_killed_server_left_is_swept_at_the_next_start(root, tmp_path):
+    left = tmp_path / "cache" / "0123.4567.partial"
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    kept = tmp_path / "cache" / "89ab"
+    kept.mkdir()
+    ModelStore(root, tmp_path / "cache")
+    assert names(tmp_path / "cache") == ["89ab"]
+
+
+def test_an_archive_swapped_all_the_time_is_always_one_or_the_other(store, root, tmp_path):
+    contents = {}
+    for name in ("one", "two"):
+        path = put(tmp_path / "packed", name, content=name.encode() * 1000)
+        contents[hashlib.sha256(path.read_bytes()).hexdigest()] = name.encode() * 1000
+    packed = sorted((tmp_path / "packed").glob("*.mar"))
+    stop = threading.Event()
+
+    def swap() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            (root / "new").symlink_to(packed[turn % 2])
+            (root / "new").replace(root / "m.mar")
+
+    (root / "m.mar").symlink_to(packed[0])
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for _ in range(200):
+            unpacked = store.unpack(store.find("m.mar"))
+            assert (unpacked.model_dir / "net.pt").read_bytes() == contents[unpacked.digest]
+    finally:
+        stop.set()
+        swapper.join()
+    assert set(names(tmp_path / "cache")) <= set(contents)
