@@ -18,8 +18,9 @@ from marserve.events import Bus, QueueChanged
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
-from marserve.workers.pool import Pool, PoolPlan
+from marserve.workers.pool import Pool
 from marserve.workers.supervisor import Supervisor
+from marserve.workers.worker import WorkerPlan
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """What the bodies of all waiting requests of one version may take."""
@@ -42,7 +43,7 @@ class Deployment:
         self,
         origin: Origin,
         settings: Settings,
-        plan: PoolPlan,
+        plan: WorkerPlan,
         supervisor: Supervisor,
         bus: Bus,
         new_worker_id: Callable[[], str],
@@ -121,6 +122,8 @@ class Deployment:
         """A worker died with these jobs."""
         self._running -= len(jobs)
         self._batcher.lost(jobs, cause)
+        if self._pool.wanted == 0:
+            self._batcher.fail_all(NoWorkers(self.ref.name, None))
         self._check_emptied()
 
     def on_hopeless(self, cause: str) -> None:

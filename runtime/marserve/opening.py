@@ -22,8 +22,8 @@ from marserve.registry.model_config import ModelConfig
 from marserve.registry.precedence import Sources, decide
 from marserve.registry.store import ModelStore, Unpacked
 from marserve.workers.messages import Load
-from marserve.workers.pool import PoolPlan
 from marserve.workers.supervisor import Supervisor
+from marserve.workers.worker import WorkerPlan
 
 _log = logging.getLogger("marserve.registry")
 _FIRST_WORKER_ID = 9000
@@ -128,7 +128,7 @@ class Opener:
             max_response_bytes=self._config.max_response_bytes,
             config_file=unpacked.manifest.config_file,
         )
-        plan = PoolPlan(
+        plan = WorkerPlan(
             ref=ref,
             load=load,
             preload=preload,
