@@ -6,13 +6,16 @@ Trains only if the work folder has no model yet. Uses the ports 8080 to 8082 whe
 """
 
 import argparse
+import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +38,7 @@ def main() -> int:
     packed(work)
     config = configured(work)
     say("Starting the server")
-    marserve(config, "start", "--ncs", "--models", "digits=digits.mar", cwd=work)
+    marserve(config, "start", "--ncs", "--models", "digits=digits.mar")
     try:
         addresses = json.loads((work / "logs" / "marserve.json").read_text())["addresses"]
         accuracy = classified(work / "held_out", addresses["inference"])
@@ -46,7 +49,7 @@ def main() -> int:
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
             print()
     finally:
-        marserve(config, "stop", cwd=work)
+        marserve(config, "stop")
     if accuracy < LEAST_ACCURACY:
         print(f"The accuracy is below {LEAST_ACCURACY}.", file=sys.stderr)
         return 1
@@ -84,11 +87,11 @@ def trained(work: Path) -> None:
 def packed(work: Path) -> None:
     say("Packing it")
     command = ["--model-name", "digits", "--version", "1.0"]
-    command += ["--model-file", str(HERE / "model.py")]
-    command += ["--serialized-file", str(work / "digits.pth")]
-    command += ["--handler", str(HERE / "digits_handler.py")]
-    command += ["--config-file", str(HERE / "model-config.yaml")]
-    command += ["--export-path", str(work / "model_store"), "--force"]
+    command += ["--model-file", shown(HERE / "model.py")]
+    command += ["--serialized-file", shown(work / "digits.pth")]
+    command += ["--handler", shown(HERE / "digits_handler.py")]
+    command += ["--config-file", shown(HERE / "model-config.yaml")]
+    command += ["--export-path", shown(work / "model_store"), "--force"]
     run("archiver", *command)
 
 
@@ -181,7 +184,7 @@ def show_metrics(metrics: str) -> None:
 def show_what_to_try(work: Path, addresses: dict[str, str]) -> None:
     image = next(iter(sorted((work / "held_out").glob("*.png"))))
     say("Try it")
-    print(f"  curl {addresses['inference']}/predictions/digits -T {image}")
+    print(f"  curl {addresses['inference']}/predictions/digits -T {shown(image)}")
     print(f"  curl {addresses['inference']}/ping")
     print(f"  curl {addresses['management']}/models/digits")
     print(f"  curl -X PUT '{addresses['management']}/models/digits?min_worker=2'")
@@ -215,17 +218,26 @@ def say(text: str) -> None:
 # --- small things ---------------------------------------------------------------------------------
 
 
-def run(module: str, *arguments: str, cwd: Path | None = None) -> None:
+def run(module: str, *arguments: str) -> None:
     """One of our commands, shown as a user would type it."""
-    print("  $ " + " ".join([module, *arguments]), flush=True)
+    text = " ".join([module, *arguments])
+    line = textwrap.fill(text, 90, break_long_words=False, break_on_hyphens=False)
+    with contextlib.suppress(BrokenPipeError):  # the server is stopped even if nobody reads on
+        print("  $ " + line.replace("\n", " \\\n      "), flush=True)
     name = {"archiver": "marserve_archiver"}.get(module, module)
-    done = subprocess.run([sys.executable, "-m", name, *arguments], cwd=cwd, check=False)
+    done = subprocess.run([sys.executable, "-m", name, *arguments], check=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
 
 
-def marserve(config: Path, command: str, *arguments: str, cwd: Path) -> None:
-    run("marserve", command, "--config", str(config), *arguments, cwd=cwd)
+def marserve(config: Path, command: str, *arguments: str) -> None:
+    run("marserve", command, "--config", shown(config), *arguments)
+
+
+def shown(path: Path) -> str:
+    """The path as somebody in this directory would write it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def is_free(port: int) -> bool:
