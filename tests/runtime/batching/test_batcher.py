@@ -1,0 +1,549 @@
+"""The queue of a version on an event loop: what reaches a worker, when, and what never does.
+
+The loop is a real one, but for its clock, which jumps to the next timer when nothing else is left
+to do: an hour passes in no time, and a test that waits for what will never happen fails at once.
+"""
+
+import asyncio
+import random
+import selectors
+from types import SimpleNamespace
+
+import pytest
+
+from marserve.batching import batcher as batcher_module
+from marserve.batching.batcher import Batcher
+from marserve.batching.window import Limits
+from marserve.errors import DeadlineExceeded, NoWorkers, ShuttingDown, WorkerDied
+from marserve.request import Answer, Job, Request
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    now = 1000.0
+
+    def select(self, timeout=None):
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "nothing will ever happen any more"
+            self.now += timeout
+        return ready
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    selector = JumpingSelector()
+    made = asyncio.SelectorEventLoop(selector)
+    made.time = lambda: selector.now
+    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=made.time))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(loop):
+    return lambda scenario: loop.run_until_complete(scenario())
+
+
+class Shop:
+    """A batcher, workers that take batches and do nothing by themselves, and who got what."""
+
+    def __init__(self, workers=1, size=4, delay_s=0.1, timeout_s=10.0):
+        self.loop = asyncio.get_running_loop()
+        self.idle = workers
+        self.sent = []
+        self.depths = []
+        self.replies = {}
+        self.batcher = Batcher(
+            Limits(size, delay_s), timeout_s, lambda: self.idle > 0, self.send, self.depths.append
+        )
+
+    def send(self, jobs):
+        assert self.idle > 0
+        assert jobs
+        self.idle -= 1
+        for job in jobs:
+            assert job.is_open
+            job.attempts += 1
+        self.sent.append(jobs)
+
+    def submit(self, *names, body=b"12345"):
+        jobs = [
+            Job(Request(name, [], [("body", "", body)]), self.loop.time(), self.reply)
+            for name in names
+        ]
+        for job in jobs:
+            self.batcher.submit(job)
+        return jobs
+
+    def reply(self, job, reply):
+        assert job.request.id not in self.replies
+        self.replies[job.request.id] = (self.loop.time(), reply)
+
+    def answer(self, batch, took_s=0.01):
+        """The worker that has this batch answers it, as a pool does."""
+        self.idle += 1
+        self.batcher.answered(len(batch), took_s)
+        self.batcher.pump()
+        for job in batch:
+            job.resolve(Answer(b"ok"))
+
+    @property
+    def names_sent(self):
+        return [[job.request.id for job in batch] for batch in self.sent]
+
+    def errors(self):
+        return {name: type(reply) for name, (_, reply) in self.replies.items()}
+
+
+async def turn():
+    """Until everything that is due now has run."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+# --- who leaves with whom -------------------------------------------------------------------------
+
+
+def test_requests_of_one_turn_of_the_loop_leave_together(run):
+    async def scenario():
+        shop = Shop(size=4)
+        shop.submit("a", "b")
+        shop.submit("c")
+        assert shop.sent == []
+
+        await turn()
+
+        assert shop.names_sent == [["a", "b", "c"]]
+        assert shop.batcher.depth == 0
+        assert shop.depths == [0]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_request_that_finds_an_idle_worker_waits_for_nothing(run):
+    async def scenario():
+        shop = Shop(delay_s=5.0)
+        before = shop.loop.time()
+        shop.submit("a")
+
+        await turn()
+
+        assert shop.names_sent == [["a"]]
+        assert shop.loop.time() == before
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_requests_wait_while_no_worker_is_free_and_leave_when_one_is(run):
+    async def scenario():
+        shop = Shop(workers=0, size=2)
+        shop.submit("a", "b", "c")
+        await turn()
+        assert shop.sent == []
+        assert shop.batcher.depth == 3
+
+        shop.idle = 1
+        shop.batcher.wake()
+        await turn()
+
+        assert shop.names_sent == [["a", "b"]]
+        shop.answer(shop.sent[0])
+        assert shop.names_sent == [["a", "b"], ["c"]]
+        assert shop.depths == [1, 0]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_every_free_worker_gets_a_batch(run):
+    async def scenario():
+        shop = Shop(workers=3, size=2)
+        shop.submit("a", "b", "c", "d", "e", "f", "g")
+        await turn()
+
+        assert shop.names_sent == [["a", "b"], ["c", "d"], ["e", "f"]]
+        assert shop.batcher.depth == 1
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_an_abandoned_request_never_reaches_a_worker(run):
+    async def scenario():
+        shop = Shop(workers=0, size=2)
+        jobs = shop.submit("a", "b", "c", "d", "e")
+        for job in jobs[:3]:
+            job.abandon()
+        shop.idle = 1
+        shop.batcher.wake()
+        await turn()
+
+        # the first batch is empty and no worker is bothered with it
+        assert shop.names_sent == [["d"]]
+        shop.answer(shop.sent[0])
+        assert shop.names_sent == [["d"], ["e"]]
+        assert shop.batcher.waiting_bytes == 0
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_the_bytes_that_wait_are_counted_from_coming_to_leaving(run):
+    async def scenario():
+        shop = Shop(workers=0, size=2)
+        shop.submit("a", body=b"x" * 100)
+        shop.submit("b", "c", body=b"x" * 10)
+        assert shop.batcher.waiting_bytes == 120
+
+        shop.idle = 1
+        shop.batcher.pump()
+
+        assert shop.batcher.waiting_bytes == 10
+        shop.batcher.close()
+
+    run(scenario)
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def test_a_request_that_waits_too_long_is_answered_in_time_and_the_others_stay(run):
+    async def scenario():
+        shop = Shop(workers=0, timeout_s=10.0)
+        shop.submit("a")
+        await asyncio.sleep(4.0)
+        shop.submit("b")
+        await asyncio.sleep(5.9)
+        assert shop.replies == {}
+
+        await asyncio.sleep(0.2)
+
+        at, reply = shop.replies["a"]
+        assert at == pytest.approx(1010.0, abs=1e-6)
+        assert isinstance(reply, DeadlineExceeded)
+        assert str(reply) == "The request waited 10 s for a worker (response_timeout)."
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (1, 5)
+        await asyncio.sleep(4.0)
+        assert shop.replies["b"][0] == pytest.approx(1014.0, abs=1e-6)
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_the_time_limit_holds_again_after_the_queue_was_empty(run):
+    async def scenario():
+        shop = Shop(workers=1, timeout_s=1.0)
+        [first] = shop.submit("first")
+        await turn()
+        await asyncio.sleep(5.0)
+        first.resolve(Answer(b"ok"))
+
+        shop.submit("second")
+        await asyncio.sleep(1.5)
+
+        assert shop.replies["second"][0] == pytest.approx(1006.0, abs=1e-6)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_request_that_runs_is_not_the_queue_s_to_expire(run):
+    async def scenario():
+        shop = Shop(workers=1, timeout_s=1.0)
+        shop.submit("a")
+        await turn()
+        await asyncio.sleep(3.0)
+
+        assert shop.replies == {}
+        shop.batcher.close()
+
+    run(scenario)
+
+
+async def teach(shop):
+    """Batches cost 10 ms, and two clients are back half a millisecond after each answer."""
+    for number in range(20):
+        shop.batcher.answered(1 + number % 2, 0.010)
+        await asyncio.sleep(0.0005)
+        for job in shop.submit(f"teach-{number}-a", f"teach-{number}-b"):
+            job.abandon()
+        await asyncio.sleep(0.0105)
+    shop.sent.clear()
+    shop.batcher.answered(2, 0.010)
+
+
+def test_a_batch_that_is_likely_to_fill_is_held_and_then_leaves(run):
+    async def scenario():
+        shop = Shop(size=8)
+        await teach(shop)
+        answered_at = shop.loop.time()
+        shop.submit("a")
+        await turn()
+        assert shop.sent == []
+
+        await asyncio.sleep(0.0009)
+        shop.submit("b")
+        await turn()
+        assert shop.sent == []
+        while not shop.sent:
+            await asyncio.sleep(0.00001)
+
+        assert shop.names_sent == [["a", "b"]]
+        assert shop.loop.time() == pytest.approx(answered_at + 0.001, abs=2e-5)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_held_batch_leaves_as_soon_as_it_is_full(run):
+    async def scenario():
+        shop = Shop(size=2)
+        await teach(shop)
+        shop.submit("a")
+        await turn()
+        assert shop.sent == []
+
+        shop.submit("b")
+        await turn()
+
+        assert shop.names_sent == [["a", "b"]]
+        shop.idle = 1
+        await asyncio.sleep(0.1)  # the timer that held the batch is gone: nobody is sent twice
+        assert shop.names_sent == [["a", "b"]]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_closed_batcher_has_no_timers(run):
+    async def scenario():
+        shop = Shop(size=8, timeout_s=1.0)
+        await teach(shop)
+        [job] = shop.submit("held")
+        await turn()
+        shop.batcher.close()
+
+        await asyncio.sleep(5.0)
+
+        assert shop.sent == []
+        assert shop.replies == {}
+        assert job.is_open
+
+    run(scenario)
+
+
+# --- workers that die -----------------------------------------------------------------------------
+
+
+def test_what_a_dead_worker_had_is_tried_again_together_then_alone_and_then_given_up(run):
+    async def scenario():
+        shop = Shop(size=4)
+        batch = shop.submit("a", "b")
+        await turn()
+        shop.submit("later")
+
+        shop.idle = 1
+        shop.batcher.lost(batch, "exit code 1")
+        assert shop.batcher.waiting_bytes == 15
+        await turn()
+        assert shop.names_sent == [["a", "b"], ["a", "b", "later"]]
+
+        shop.idle = 1
+        shop.batcher.lost(shop.sent[1], "exit code 2")
+        await turn()
+        # `later` has died once, so it may still travel with others; the other two are suspects
+        assert shop.names_sent[2:] == [["a"]]
+
+        shop.idle = 1
+        shop.batcher.lost(shop.sent[2], "exit code 3")
+        await turn()
+        assert str(shop.replies["a"][1]) == "Worker died. Attempt 3: exit code 3."
+        assert shop.errors() == {"a": WorkerDied}
+        assert shop.names_sent[3:] == [["b"]]
+        shop.answer(shop.sent[3])
+        assert shop.names_sent[4:] == [["later"]]
+        assert shop.batcher.waiting_bytes == 0
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_lost_request_that_nobody_waits_for_is_not_tried_again(run):
+    async def scenario():
+        shop = Shop(size=4)
+        batch = shop.submit("a", "b")
+        await turn()
+        batch[0].abandon()
+        shop.idle = 1
+        shop.batcher.lost(batch, "it was killed")
+        await turn()
+
+        assert shop.names_sent == [["a", "b"], ["b"]]
+        assert shop.batcher.waiting_bytes == 0
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_lost_request_is_still_answered_in_time_when_no_worker_comes_back(run):
+    async def scenario():
+        shop = Shop(timeout_s=10.0)
+        batch = shop.submit("a")
+        await turn()
+        await asyncio.sleep(15.0)  # it runs; the queue was found empty meanwhile
+        shop.batcher.lost(batch, "it was killed")
+        await asyncio.sleep(0.1)
+
+        assert shop.errors() == {"a": DeadlineExceeded}
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_everything_that_waits_can_be_answered_with_an_error(run):
+    async def scenario():
+        shop = Shop(size=2)
+        batch = shop.submit("a", "b")
+        await turn()
+        shop.submit("c", "d")
+        for job in batch:
+            job.attempts = 2
+        shop.batcher.lost(batch, "it was killed")  # two suspects beside two that wait
+        error = ShuttingDown("The model was unloaded.")
+
+        shop.batcher.fail_all(error)
+
+        assert {name: reply for name, (_, reply) in shop.replies.items()} == dict.fromkeys(
+            ("a", "b", "c", "d"), error
+        )
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        assert shop.depths[-1] == 0
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_request_that_comes_while_all_are_being_answered_is_counted(run):
+    async def scenario():
+        shop = Shop(workers=0)
+
+        def ask_again(job, reply):
+            shop.submit("again", body=b"x" * 7)
+
+        shop.batcher.submit(Job(Request("a", [], []), shop.loop.time(), ask_again))
+        shop.batcher.fail_all(NoWorkers("m", None))
+
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (1, 7)
+        assert shop.depths == [1]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_request_that_comes_while_others_expire_has_its_own_time(run):
+    async def scenario():
+        shop = Shop(workers=0, timeout_s=1.0)
+
+        def ask_again(job, reply):
+            shop.submit("again")
+
+        shop.batcher.submit(Job(Request("a", [], []), shop.loop.time(), ask_again))
+        await asyncio.sleep(1.5)
+        assert shop.replies == {}
+        await asyncio.sleep(1.0)
+
+        assert shop.replies["again"][0] == pytest.approx(1002.0, abs=1e-6)
+        shop.batcher.close()
+        await asyncio.sleep(5.0)
+
+    run(scenario)
+
+
+# --- everything at once ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_every_request_is_answered_once_and_every_byte_is_counted(run, seed):
+    async def scenario():
+        dice = random.Random(seed)
+        shop = Shop(workers=2, size=3, timeout_s=2.0)
+        jobs, running = [], []
+        for number in range(400):
+            jobs += shop.submit(f"r{number}", body=b"x" * dice.randrange(50))
+            running += shop.sent
+            shop.sent.clear()
+            if running and dice.random() < 0.5:
+                batch = running.pop(dice.randrange(len(running)))
+                if dice.random() < 0.3:
+                    shop.idle += 1
+                    shop.batcher.lost(batch, "dice")
+                else:
+                    shop.answer(batch)
+            if dice.random() < 0.1:
+                dice.choice(jobs).abandon()
+            if dice.random() < 0.01:
+                shop.batcher.fail_all(NoWorkers("m", None))
+            if dice.random() < 0.5:
+                await asyncio.sleep(dice.random() * 0.2)
+            waiting = sum(
+                job.request.size_bytes
+                for job in jobs
+                if job.is_open and not any(job in batch for batch in [*running, *shop.sent])
+            )
+            assert shop.batcher.waiting_bytes >= waiting  # abandoned ones are counted until taken
+        for _ in range(1000):
+            running += shop.sent
+            shop.sent.clear()
+            if running:
+                shop.answer(running.pop())
+            await asyncio.sleep(0.01)
+
+        assert not any(job.is_open for job in jobs)
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_clients_that_answer_an_answer_with_a_request_are_brought_together(run):
+    """Eight clients and a worker that takes 8 ms a batch and 0.25 ms a request."""
+
+    async def answers_in_three_seconds(delay_s):
+        shop = Shop(size=32, delay_s=delay_s, timeout_s=60.0)
+        dice, counted = random.Random(1), []
+
+        def ask(_job=None, _reply=None):
+            counted.append(shop.loop.time())
+            job = Job(Request("r", [], []), 0.0, come_back)
+
+            def send():
+                job.queued_at = shop.loop.time()
+                shop.batcher.submit(job)
+
+            shop.loop.call_later(dice.uniform(0.0003, 0.0005), send)
+
+        come_back = ask
+        for _ in range(8):
+            ask()
+        begin = shop.loop.time()
+        while shop.loop.time() < begin + 5.0:
+            while not shop.sent:
+                await asyncio.sleep(0.0002)
+            batch = shop.sent.pop()
+            took_s = (0.008 + 0.00025 * len(batch)) * dice.uniform(0.97, 1.03)
+            await asyncio.sleep(took_s)
+            shop.answer(batch, took_s)
+        shop.batcher.close()
+        return sum(when >= begin + 2.0 for when in counted)
+
+    async def scenario():
+        assert await answers_in_three_seconds(0.1) > 1.3 * await answers_in_three_seconds(0.0)
+
+    run(scenario)

@@ -1,0 +1,201 @@
+"""Which requests leave together, in which order, and when."""
+
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marserve.batching.window import Limits, Window
+
+
+def window(size=4, delay_s=0.1, items=(), now=0.0):
+    made = Window(Limits(size, delay_s))
+    for item in items:
+        made.add(item, now)
+    return made
+
+
+def taught(size=8, delay_s=0.1):
+    """A window that knows: a batch costs 10 ms, and two clients come back half a ms after it."""
+    made = Window(Limits(size, delay_s))
+    now = 0.0
+    for number in range(20):
+        made.answered(1 + number % 2, 0.010, now)
+        for item in range(2):
+            made.add(item, now + 0.0005)
+        made.take()
+        now += 0.011
+    made.answered(2, 0.010, now)
+    return made, now
+
+
+def test_an_empty_window_is_never_due():
+    assert window().due_at(5.0) is None
+    assert window().take() == []
+    assert window().oldest_since() is None
+
+
+def test_what_waits_is_due_at_once_when_nothing_was_learned():
+    assert window(items="a").due_at(5.0) == 5.0
+
+
+def test_a_batch_leaves_in_the_order_of_arrival_and_never_larger_than_its_limit():
+    w = window(size=2, items="abcde")
+
+    assert [w.take(), w.take(), w.take(), w.take()] == [["a", "b"], ["c", "d"], ["e"], []]
+    assert len(w) == 0
+
+
+def test_suspects_leave_first_and_alone():
+    w = window(items="ab")
+    w.isolate("xy")
+
+    assert len(w) == 4
+    assert w.due_at(1.0) == 1.0
+    assert [w.take(), w.take(), w.take()] == [["x"], ["y"], ["a", "b"]]
+
+
+def test_what_is_put_back_leaves_before_what_came_later():
+    w = window(size=3, items="cd", now=2.0)
+    w.put_back("ab", since=1.0)
+
+    assert w.oldest_since() == 1.0
+    assert [w.take(), w.take()] == [["a", "b", "c"], ["d"]]
+
+
+def test_what_is_put_back_does_not_overtake_what_came_earlier():
+    # two workers died: the one with the older batch first
+    w = window(size=2, items="ef", now=3.0)
+    w.put_back("ab", since=1.0)
+    w.put_back("cd", since=2.0)
+
+    assert w.oldest_since() == 1.0
+    assert w.drop_before(1.0) == ["a", "b"]
+    assert [w.take(), w.take()] == [["c", "d"], ["e", "f"]]
+
+
+def test_what_is_too_old_is_dropped_and_the_rest_stays():
+    w = window(items="a", now=1.0)
+    w.add("b", 2.0)
+    w.add("c", 3.0)
+    w.isolate("x")
+
+    assert w.drop_before(2.0) == ["a", "b"]
+    assert w.drop_before(2.0) == []
+    assert w.oldest_since() == 3.0
+    assert [w.take(), w.take()] == [["x"], ["c"]]
+
+
+def test_everything_can_be_taken_at_once():
+    w = window(items="ab")
+    w.isolate("x")
+
+    assert w.take_all() == ["x", "a", "b"]
+    assert len(w) == 0
+    assert w.take_all() == []
+
+
+def test_a_window_that_is_likely_to_fill_is_held_for_a_moment():
+    w, now = taught()
+    w.add("a", now + 0.0001)
+
+    due = w.due_at(now + 0.0001)
+
+    assert due == pytest.approx(now + 0.001)
+    assert w.due_at(due) == due
+
+
+def test_a_full_window_is_due_at_once():
+    w, now = taught(size=2)
+    w.add("a", now + 0.0001)
+    assert w.due_at(now + 0.0001) > now + 0.0001
+
+    w.add("b", now + 0.0002)
+
+    assert w.due_at(now + 0.0002) == now + 0.0002
+
+
+def test_a_suspect_is_never_held():
+    w, now = taught()
+    w.add("a", now)
+    w.isolate("x")
+
+    assert w.due_at(now) == now
+
+
+def test_nothing_is_held_longer_than_its_age_allows():
+    w, now = taught(delay_s=0.002)
+    w.add("a", now - 0.0015)
+
+    assert w.due_at(now) == pytest.approx(now + 0.0005)
+
+
+def test_a_delay_of_zero_holds_nothing():
+    w, now = taught(delay_s=0.0)
+    w.add("a", now)
+
+    assert w.due_at(now) == now
+
+
+# --- any interleaving -----------------------------------------------------------------------------
+
+steps = st.tuples(
+    # weighted so that several batches are out at once, and come back in any order
+    st.sampled_from(
+        ["add"] * 3 + ["take"] * 3 + ["put_back"] * 2 + ["time", "isolate", "drop", "answered"]
+    ),
+    st.integers(0, 20),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5), st.floats(0.0, 1.0), st.lists(steps, min_size=30, max_size=80))
+def test_no_interleaving_loses_doubles_or_reorders_a_request(size, delay_s, sequence):
+    """Against a model: each request is its number; `came` says since when it counts as waiting."""
+    w, now, made = Window(Limits(size, delay_s)), 0.0, 0
+    came, waiting, suspects, out, gone = {}, [], deque(), [], []
+    for what, amount in sequence:
+        if what == "add":
+            for _ in range(amount % 6):
+                w.add(made, now)
+                came[made] = now
+                waiting.append(made)
+                made += 1
+        elif what == "take":
+            batch = w.take()
+            expected = [suspects.popleft()] if suspects else waiting[:size]
+            assert batch == expected
+            waiting = [item for item in waiting if item not in batch]
+            if batch:
+                out.append(batch)
+        elif what == "put_back" and out:
+            batch = out.pop(amount % len(out))
+            w.put_back(batch, came[batch[0]])
+            came.update(dict.fromkeys(batch, came[batch[0]]))
+            waiting = sorted(batch + waiting, key=came.__getitem__)
+        elif what == "isolate" and out:
+            batch = out.pop(amount % len(out))
+            w.isolate(batch)
+            suspects.extend(batch)
+        elif what == "drop":
+            dropped = w.drop_before(now - amount / 10)
+            assert dropped == [item for item in waiting if came[item] <= now - amount / 10]
+            waiting = [item for item in waiting if item not in dropped]
+            gone += dropped
+        elif what == "answered" and out:
+            batch = out.pop(amount % len(out))
+            w.answered(len(batch), amount / 100, now)
+            gone += batch
+        elif what == "time":
+            now += amount / 10
+        assert len(w) == len(waiting) + len(suspects)
+        assert w.oldest_since() == (came[waiting[0]] if waiting else None)
+        due = w.due_at(now)
+        assert (due is None) == (not waiting and not suspects)
+        if due is not None:
+            oldest = came[waiting[0]] if waiting else now
+            assert now <= due <= max(now, min(oldest + delay_s, now + 0.064))
+    left = w.take_all()
+    assert left == [*suspects, *waiting]
+    assert sorted([*left, *gone, *(item for batch in out for item in batch)]) == list(range(made))
