@@ -1,4 +1,4 @@
-"""What is in the tree is in the wheel: a package that is forgotten is noticed here, not by users."""
+"""What is in the tree is in the wheel: what is forgotten is noticed here, not by users."""
 
 import shutil
 import subprocess
