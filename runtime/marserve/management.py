@@ -56,29 +56,33 @@ class Management:
 
     # --- start and stop ---------------------------------------------------------------------------
 
-    async def start(self, say: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
+    async def start(self) -> tuple[str, ...]:
         """Open what the last run wanted, then what the configuration names.
 
-        Returns one sentence for each model that cannot serve; the server goes on without it.
+        Workers are still loading when this returns (`settled` waits for them). Returns one sentence
+        for each model that cannot be opened; the server goes on without it.
         """
         self._registry.wanted = self._registry.restore()
         restored = list(self._registry.wanted.refs())
         if restored:
-            say(f"restoring {len(restored)} model version(s) of the last run")
+            _log.info("restoring %d model version(s) of the last run", len(restored))
         await self._converge()
         problems = [f"{ref} cannot be restored: {why}" for ref, why in self._broken.items()]
         for entry in self._entries():
-            say(f"loading {entry.name or entry.url}")
+            _log.info("loading %s", entry.url)
             try:
                 await self._open_at_startup(entry)
             except MarServeError as error:
                 problems.append(f"{entry.url} could not be registered: {error.message}")
-        deployments = list(self._directory)
-        outcomes = await asyncio.gather(*(self._outcome(d) for d in deployments))
-        problems += [outcome for outcome in outcomes if outcome is not None]
-        for problem in problems:
-            _log.error("%s", problem)
         return tuple(problems)
+
+    async def settled(self) -> tuple[str, ...]:
+        """Wait until every open version serves as wanted, or has shown that it cannot.
+
+        Returns one sentence for each that cannot; the server goes on trying.
+        """
+        outcomes = await asyncio.gather(*(self._outcome(one) for one in list(self._directory)))
+        return tuple(outcome for outcome in outcomes if outcome is not None)
 
     async def close(self, grace_s: float) -> None:
         """Let every deployment finish what it has, and end it. What is wanted stays wanted."""

@@ -110,15 +110,20 @@ class _Server:
         )
         control = self._control_ports(loop, bus, plane, metrics)
         try:
-            problems = await plane.start(lambda text: _log.info("%s", text))
+            problems = await plane.start()
             await inference.start()
             for port in control:
-                port.start()
+                port.start()  # open while models load, so that one can see how they are doing
             addresses = {name: _url(sock) for name, sock in self._sockets.items()}
             for name, url in addresses.items():
                 _log.info("%s API bind to: %s", name.capitalize(), url)
-            _log.info("Model server started.")
-            on_ready(Ready(addresses, problems))
+            settled = await _unless(stop, plane.settled())
+            if settled is not None:
+                problems += settled
+                for problem in problems:
+                    _log.error("%s", problem)
+                _log.info("Model server started.")
+                on_ready(Ready(addresses, problems))
             await stop.wait()
             _log.info("stopping: accepted requests have %g s to finish", GRACE_S)
         finally:
@@ -209,6 +214,18 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
     return stop
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """The result of `work`, or None if the server is told to stop before it is there."""
+    loop = asyncio.get_running_loop()
+    working, stopping = loop.create_task(work), loop.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
 
 
 def _worker_environ(config: Config) -> dict[str, str]:

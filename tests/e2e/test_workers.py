@@ -196,6 +196,25 @@ def test_sigterm_answers_what_was_accepted_and_leaves_no_process(moody, crowd, t
     assert [child for child in children if child.is_running()] == []
 
 
+def test_a_server_whose_model_still_loads_answers_and_can_be_stopped(server, crowd):
+    server.pack("slow", "slow_load.py")
+    starting = crowd(lambda _: server.start(load_models="slow.mar"), 1)
+    log = server.root / "logs" / "ts_log.log"
+    server.wait_until(lambda: log.exists() and "Management API bind to" in log.read_text())
+    for port in ("inference", "management"):
+        line = next(x for x in log.read_text().splitlines() if f"{port.capitalize()} API" in x)
+        server.addresses[port] = line.rsplit(" ", 1)[1]
+
+    described = server.manage("GET", "/models/slow").json()[0]
+    ping = server.call("GET", "inference", "/ping")
+    assert server.stop() == 0
+
+    starting.join()
+    assert described["state"] == "LOADING"
+    assert [worker["state"] for worker in described["workers"]] == ["STARTING"]
+    assert ping.status == 200
+
+
 def _accepts(server) -> bool:
     try:
         server.raw().close()

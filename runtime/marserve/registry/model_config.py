@@ -58,10 +58,19 @@ class ModelConfig:
     queue_size: int | None = None
 
 
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader in which merges of merges (`<<: [*a, *a]`) do not multiply without end."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        last_of_each = {_identity(pair[0]): pair for pair in node.value}
+        node.value = list(last_of_each.values())
+
+
 def parse(text: bytes) -> tuple[ModelConfig, tuple[str, ...]]:
     """The settings in a YAML document, and a warning for everything that was ignored."""
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506  it is a SafeLoader
     except _UNREADABLE as error:
         return ModelConfig(), (f"it is not valid YAML: {_one_line(error)}",)
     if document is None:
@@ -94,6 +103,10 @@ def parse(text: bytes) -> tuple[ModelConfig, tuple[str, ...]]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _identity(key: yaml.Node) -> tuple[str, str | int]:
+    return (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key))
 
 
 def _shown(value: Any) -> str:

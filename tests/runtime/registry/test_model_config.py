@@ -113,13 +113,41 @@ def test_a_document_that_grows_when_it_is_printed_is_not_printed():
     lines = [b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for level in range(1, 12):
         lines.append(b"a%d: &a%d [%s]" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 10)))
-    bomb = b"\n".join([*lines, b"batchSize: *a11", b"minWorkers: 2"])
+    as_value = b"\n".join([*lines, b"batchSize: *a11", b"minWorkers: 2"])
+    as_key = b"\n".join([*lines, b"? *a11", b": 1"])
 
-    config, [warning] = parse(bomb)
-
+    config, [warning] = parse(as_value)
     assert config == ModelConfig(min_workers=2)
     assert warning.startswith("batchSize is [[[")
     assert len(warning) < 300
+
+    config, [warning] = parse(as_key)
+    assert config == ModelConfig()
+    assert "found unhashable key" in warning
+
+
+def test_a_document_whose_merges_multiply_is_read_in_no_time():
+    lines = [b"a0: &a0 {batchSize: 7, k1: 1, k2: 2, k3: 3}"]
+    for level in range(1, 15):
+        aliases = b", ".join([b"*a%d" % (level - 1)] * 10)
+        lines.append(b"a%d: &a%d {<<: [%s], k%d: %d}" % (level, level, aliases, level, level))
+
+    assert parse(b"\n".join([*lines, b"<<: *a14"])) == (ModelConfig(batch_size=7), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "batch_size"),
+    [
+        (b"x: &x {batchSize: 7}\n<<: *x", 7),
+        (b"x: &x {batchSize: 7}\n<<: *x\nbatchSize: 8", 8),
+        (b"x: &x {batchSize: 7}\nbatchSize: 8\n<<: *x", 8),
+        (b"x: &x {batchSize: 7}\ny: &y {batchSize: 9}\n<<: [*x, *y]", 7),
+        (b"batchSize: 7\nbatchSize: 8", 8),
+        (b"<<: {batchSize: 7}\n? [a, b]\n: 1", None),
+    ],
+)
+def test_merges_mean_what_they_mean_in_yaml(text, batch_size):
+    assert parse(text)[0] == ModelConfig(batch_size=batch_size)
 
 
 def test_a_document_that_holds_itself_is_read():
