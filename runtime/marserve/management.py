@@ -12,10 +12,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+import psutil
+
 from marserve.config import Config, ModelToLoad
 from marserve.deployment import Deployment
 from marserve.directory import Directory
-from marserve.errors import LoadFailed, MarServeError, ShuttingDown, VersionConflict
+from marserve.errors import InvalidInput, LoadFailed, MarServeError, ShuttingDown, VersionConflict
 from marserve.events import Bus, VersionGone
 from marserve.model_version import Description, VersionState
 from marserve.opening import Opener
@@ -101,6 +103,7 @@ class Management:
         self._refuse_when_closing()
         found = await self._opener.find(wish.url)
         ref, settings = self._opener.decide(found, wish, at_startup=False)
+        _check_count(settings.max_workers)
         if ref in self._registry.wanted or ref in self._opening:
             raise VersionConflict(ref.name, ref.version)
         self._opening.add(ref)
@@ -142,6 +145,7 @@ class Management:
         self._refuse_when_closing()
         ref = self._registry.wanted.resolve(name, version)
         most = min_workers if max_workers is None else max_workers
+        _check_count(min_workers)
 
         def change(wanted: Wanted) -> Wanted:
             settings = wanted[wanted.resolve(ref.name, ref.version)].settings
@@ -305,6 +309,16 @@ class Management:
     def _refuse_when_closing(self) -> None:
         if self._is_closing:
             raise ShuttingDown("The server is being stopped.")
+
+
+def _check_count(workers: int) -> None:
+    """A slip of the keyboard must not fill the machine with processes."""
+    limit = max(64, 8 * (psutil.cpu_count() or 1))
+    if workers > limit:
+        raise InvalidInput(
+            f"{workers} workers are more than this machine is given; at most {limit} "
+            "per model version are started."
+        )
 
 
 def _failed_to_start(ref: ModelRef, error: LoadFailed) -> LoadFailed:

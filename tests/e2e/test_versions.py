@@ -70,6 +70,23 @@ def test_scaling_down_ends_the_youngest_workers(resnet):
     resnet.wait_until(lambda: not any(psutil.pid_exists(pid) for pid in before[1:]))
 
 
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("PUT", "/models/resnet50?min_worker=100000"),
+        ("POST", "/models?url=resnet50_v2.mar&initial_workers=100000"),
+    ],
+)
+def test_a_slip_of_the_keyboard_does_not_fill_the_machine(resnet, method, target):
+    before = resnet.pids("resnet50")
+
+    reply = resnet.manage(method, target)
+
+    assert reply.status == 400
+    assert "at most" in reply.json()["message"]
+    assert resnet.pids("resnet50") == before
+
+
 def test_scaling_to_zero_leaves_a_registered_model_that_says_so(resnet):
     resnet.manage("PUT", "/models/resnet50?min_worker=0&synchronous=true")
 

@@ -93,10 +93,12 @@ class Batcher:
         self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
         if first:
             self._window.put_back(first, first[0].queued_at)
-        self._window.isolate(again)
-        self.wake()
-        if first:
-            self._watch(first[0].queued_at)  # after `wake`: a free worker comes before the clock
+        for job in again:
+            self._window.isolate((job,), job.queued_at)
+        self.wake()  # before the clock is looked at: a free worker comes first
+        oldest = self._window.oldest_since()
+        if oldest is not None:
+            self._watch(oldest)
 
     def fail_all(self, error: MarServeError) -> None:
         """Answer everything that waits with this error."""

@@ -33,7 +33,7 @@ class Window(Generic[Item]):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting: deque[tuple[float, Item]] = deque()
-        self._suspects: deque[Item] = deque()
+        self._suspects: deque[tuple[float, Item]] = deque()
         self._reunion = Reunion(limits.size, limits.delay_s)
 
     def __len__(self) -> int:
@@ -51,9 +51,9 @@ class Window(Generic[Item]):
         returned = [(since, item) for item in items]
         self._waiting = deque(sorted([*returned, *self._waiting], key=itemgetter(0)))
 
-    def isolate(self, items: Iterable[Item]) -> None:
-        """Let these leave before all others, each of them alone."""
-        self._suspects.extend(items)
+    def isolate(self, items: Iterable[Item], since: float) -> None:
+        """Let these, queued at `since`, leave before all others, each of them alone."""
+        self._suspects.extend((since, item) for item in items)
 
     def answered(self, size: int, took_s: float, now: float) -> None:
         """A batch of `size` has come back after `took_s`; what that teaches is kept."""
@@ -73,24 +73,28 @@ class Window(Generic[Item]):
     def take(self) -> list[Item]:
         """The next batch, never more than `limits.size`; empty when nothing waits."""
         if self._suspects:
-            return [self._suspects.popleft()]
+            return [self._suspects.popleft()[1]]
         count = min(len(self._waiting), self._limits.size)
         return [self._waiting.popleft()[1] for _ in range(count)]
 
     def oldest_since(self) -> float | None:
-        """When the request at the front came; None when nothing (but suspects) waits."""
-        return self._waiting[0][0] if self._waiting else None
+        """When the request came that has waited longest; None when nothing waits."""
+        fronts = [since for since, _ in self._suspects]
+        if self._waiting:
+            fronts.append(self._waiting[0][0])
+        return min(fronts, default=None)
 
     def drop_before(self, moment: float) -> list[Item]:
-        """Remove and return what came at `moment` or earlier (suspects stay)."""
-        dropped = []
+        """Remove and return what came at `moment` or earlier, suspects first."""
+        dropped = [item for since, item in self._suspects if since <= moment]
+        self._suspects = deque(entry for entry in self._suspects if entry[0] > moment)
         while self._waiting and self._waiting[0][0] <= moment:
             dropped.append(self._waiting.popleft()[1])
         return dropped
 
     def take_all(self) -> list[Item]:
         """Everything that waits, suspects first."""
-        items = [*self._suspects, *(item for _, item in self._waiting)]
+        items = [item for _, item in (*self._suspects, *self._waiting)]
         self._suspects.clear()
         self._waiting.clear()
         return items

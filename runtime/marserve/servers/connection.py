@@ -11,10 +11,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import httptools
+
+from marserve.servers.exchange import Exchange, Timeouts
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
@@ -22,71 +23,6 @@ MAX_FIELDS = 100
 _MAX_PIPELINED = 16
 _LINGER_S = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a client may take, in seconds."""
-
-    idle_s: float = 75.0
-    """Between two requests."""
-    head_s: float = 10.0
-    """From the first byte of a request to the end of its headers."""
-    body_s: float = 30.0
-    """Without a byte, in the middle of a body."""
-    write_s: float = 30.0
-    """Without taking a byte of an answer."""
-
-
-DEFAULT_TIMEOUTS = Timeouts()
-
-
-class Exchange:
-    """One request and the place for its one answer."""
-
-    __slots__ = (
-        "_connection",
-        "body",
-        "headers",
-        "is_head",
-        "keep_alive",
-        "method",
-        "on_gone",
-        "received_at",
-        "target",
-    )
-
-    def __init__(self, connection: HttpConnection, method: bytes, target: bytes) -> None:
-        self._connection = connection
-        self.method = method
-        self.target = target
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
-        self.keep_alive = True
-        self.is_head = method == b"HEAD"
-        self.received_at = 0.0
-        self.on_gone: Callable[[], None] | None = None
-        """Called if the client goes away before the answer."""
-
-    @property
-    def client(self) -> str:
-        """`host:port` of whoever asks."""
-        return self._connection.client
-
-    def header(self, name: bytes) -> bytes:
-        """The first value of a header; `name` in lower case; empty when there is none."""
-        for key, value in self.headers:
-            if len(key) == len(name) and key.lower() == name:
-                return value
-        return b""
-
-    def respond(self, head: bytes, body: bytes) -> None:
-        """Send the answer. `head` ends with the blank line and announces the length of `body`.
-
-        Whether the connection stays open was said in `head` according to `keep_alive`.
-        """
-        self.on_gone = None
-        self._connection.answered(self, head if self.is_head else head + body)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -105,6 +41,7 @@ class HttpConnection(asyncio.Protocol):
         self._on_request = on_request
         self._on_refused = on_refused
         self._connections = connections
+        self._lingering: asyncio.TimerHandle | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._incoming: Exchange | None = None
@@ -139,6 +76,8 @@ class HttpConnection(asyncio.Protocol):
         """Called by the loop: whatever was being done for this client is of no use any more."""
         self._transport = None
         self._connections.discard(self)
+        if self._lingering is not None:
+            self._lingering.cancel()
         for exchange in (self._current, *self._pipelined):
             if exchange is not None and exchange.on_gone is not None:
                 exchange.on_gone()
@@ -237,6 +176,9 @@ class HttpConnection(asyncio.Protocol):
             return  # this head comes again, see `_without_upgrade`
         exchange.is_head = exchange.method == b"HEAD"
         exchange.keep_alive = self._parser.should_keep_alive()
+        if not _is_unambiguous(exchange.headers):
+            self._refuse(400)
+            return
         length = exchange.header(b"content-length")
         if length and int(length) > self._max_body_bytes:
             self._refuse(413)
@@ -334,7 +276,7 @@ class HttpConnection(asyncio.Protocol):
         if transport.can_write_eof():
             transport.write_eof()
             transport.resume_reading()  # many pipelined requests may have paused it
-            self._loop.call_later(_LINGER_S, transport.close)
+            self._lingering = self._loop.call_later(_LINGER_S, transport.close)
         else:
             transport.close()
 
@@ -374,3 +316,21 @@ class HttpConnection(asyncio.Protocol):
         """Close now."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _is_unambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether everybody on the way must understand the head alike: one host, plain chunks."""
+    hosts = 0
+    for name, value in headers:
+        match len(name), name.lower():
+            case 4, b"host":
+                hosts += 1
+            case 17, b"transfer-encoding" if _codings(value) != [b"chunked"]:
+                return False
+    return hosts <= 1
+
+
+def _codings(value: bytes) -> list[bytes]:
+    """The elements of a list field; empty ones do not count."""
+    elements = [element.strip(b" \t").lower() for element in value.split(b",")]
+    return [element for element in elements if element]

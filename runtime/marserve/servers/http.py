@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from marserve.servers.connection import DEFAULT_TIMEOUTS, Exchange, HttpConnection, Timeouts
+from marserve.servers.connection import HttpConnection
+from marserve.servers.exchange import DEFAULT_TIMEOUTS, Exchange, Timeouts
 
 _SWEEP_S = 1.0
 _BACKLOG = 2048

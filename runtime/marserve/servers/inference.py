@@ -15,7 +15,7 @@ from marserve.inference import Inference
 from marserve.protocols import torchserve
 from marserve.protocols.faults import Fault, fault, fault_body, torchserve_json
 from marserve.request import Answer, Header, Job, Reply, Request
-from marserve.servers.connection import Exchange
+from marserve.servers.exchange import Exchange
 from marserve.servers.request_ids import RequestIds
 from marserve.servers.routes import Operation, Target, resolve
 

@@ -54,6 +54,8 @@ def resolve(method: bytes, target: bytes) -> Target:
         RouteNotFound, MethodNotAllowed: nothing is served there.
         InvalidInput: the path cannot be decoded.
     """
+    if target[:7].lower() == b"http://":  # as proxies are asked; servers must understand it too
+        target = b"/" + target[7:].partition(b"/")[2]
     if not target.startswith(b"/"):
         raise InvalidInput("Invalid HTTP message.")
     path = target.partition(b"?")[0].partition(b"#")[0]

@@ -1,9 +1,10 @@
 """How many workers a version should have, and what to do about it. Pure.
 
 Events in, instructions out: every method takes `now` (seconds, monotonic) and returns what the
-pool must do. Restart rule: the first replacement comes at once, then after 0.5, 1, 2 … up to 30
-seconds, one at a time from the third failure on, and it never gives up. An answered batch proves
-a worker healthy and ends the series.
+pool must do. Restart rule, for each worker by itself: the first replacement comes at once, then
+after 0.5, 1, 2 … up to 30 seconds, and it never gives up; while no worker serves, they are tried
+one at a time from the third failure on. An answered batch proves a worker healthy and ends its
+series.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ class IllegalTransition(Exception):
         super().__init__(f"worker {worker} cannot go from {state} to {wanted}")
 
 
+@dataclass(slots=True)
+class _Vacancy:
+    """A worker that died: its name lives on, from `not_before` on."""
+
+    name: str
+    not_before: float
+
+
 class Lifecycle:
     """Decides about the workers of one version. Owned by that version's pool."""
 
@@ -72,9 +81,9 @@ class Lifecycle:
         self._new_id = new_id
         self._wanted = 0
         self._states: dict[str, State] = {}
-        self._vacant: list[str] = []
-        self._failures = 0
-        self._not_before = 0.0
+        self._vacant: list[_Vacancy] = []
+        self._failures: dict[str, int] = {}
+        """Deaths and failed loads of each worker since it last proved healthy."""
 
     @property
     def wanted(self) -> int:
@@ -83,8 +92,8 @@ class Lifecycle:
 
     @property
     def failures(self) -> int:
-        """Deaths and failed loads since a worker last proved healthy."""
-        return self._failures
+        """Failures in a row of the worker that has most of them."""
+        return max(self._failures.values(), default=0)
 
     def states(self) -> dict[str, State]:
         """Every worker that has a process, or is about to, in order of birth."""
@@ -92,13 +101,14 @@ class Lifecycle:
 
     def vacant(self) -> tuple[str, ...]:
         """Workers that died and wait for their next life, which keeps the name."""
-        return tuple(self._vacant)
+        return tuple(vacancy.name for vacancy in self._vacant)
 
     def want(self, count: int, now: float) -> list[Instruction]:
-        """From now on there should be `count` workers; a new wish also ends a back-off."""
+        """From now on there should be `count` workers; a new wish also ends every back-off."""
         self._wanted = count
-        self._failures = 0
-        self._not_before = now
+        self._failures.clear()
+        for vacancy in self._vacant:
+            vacancy.not_before = now
         return self._converge(now)
 
     def loaded(self, worker: str, now: float) -> list[Instruction]:
@@ -106,22 +116,18 @@ class Lifecycle:
         self._move(worker, State.READY)
         return self._converge(now)
 
-    def proved_healthy(self) -> None:
-        """A worker answered a batch."""
-        self._failures = 0
-
-    def stopping(self, worker: str) -> None:
-        """The pool ends this worker for a reason of its own (it hangs, it broke the protocol)."""
-        if self._states.get(worker) is not State.STOPPING:
-            self._move(worker, State.STOPPING)
+    def proved_healthy(self, worker: str) -> None:
+        """The worker answered a batch."""
+        self._failures.pop(worker, None)
 
     def ended(self, worker: str, expected: bool, now: float) -> list[Instruction]:
         """The worker's process is gone; `expected` when it was told to."""
         self._states.pop(worker)
-        if not expected:
-            self._vacant.append(worker)
-            self._failures += 1
-            self._not_before = now + delay_s(self._failures)
+        if expected:
+            self._failures.pop(worker, None)
+        else:
+            failures = self._failures[worker] = self._failures.get(worker, 0) + 1
+            self._vacant.append(_Vacancy(worker, now + delay_s(failures)))
         return self._converge(now)
 
     def tick(self, now: float) -> list[Instruction]:
@@ -131,34 +137,52 @@ class Lifecycle:
     def check(self) -> None:
         """Raise if an invariant is broken. Tests call this after every step."""
         working = [s for s in self._states.values() if s is not State.STOPPING]
-        if len(working) > self._wanted:
-            raise AssertionError(f"{len(working)} workers run, {self._wanted} are wanted")
+        if len(working) + len(self._vacant) > self._wanted:
+            raise AssertionError(
+                f"{len(working)} workers run and {len(self._vacant)} wait for a next life, "
+                f"{self._wanted} are wanted"
+            )
 
     def _converge(self, now: float) -> list[Instruction]:
         working = [w for w, state in self._states.items() if state is not State.STOPPING]
-        surplus = len(working) - self._wanted
-        if surplus > 0:
-            # Those that still load have nothing to lose; among the ready, the youngest go first.
-            starting = [w for w in working if self._states[w] is State.STARTING]
-            ready = [w for w in working if self._states[w] is State.READY]
-            leaving = (starting[::-1] + ready[::-1])[:surplus]
-            self._vacant.clear()
-            for worker in leaving:
-                self._move(worker, State.STOPPING)
-            return [StopWorker(worker) for worker in leaving]
-        missing = -surplus
-        del self._vacant[missing:]
-        if missing == 0:
-            return []
-        if now < self._not_before:
-            return [WakeAt(self._not_before)]
-        if self._failures >= _CAUTIOUS_AFTER:
-            is_trying = State.STARTING in self._states.values()
-            missing = 0 if is_trying else 1
-        return [self._spawn() for _ in range(missing)]
+        missing = self._wanted - len(working)
+        self._give_up_names(max(0, missing))
+        if missing < 0:
+            return self._retire(working, -missing)
+        instructions: list[Instruction] = []
+        new = missing - len(self._vacant)
+        due = [vacancy for vacancy in self._vacant if vacancy.not_before <= now]
+        for vacancy in due[: self._may_try(len(due))]:
+            self._vacant.remove(vacancy)
+            instructions.append(self._spawn(vacancy.name))
+        instructions += [self._spawn(self._new_id()) for _ in range(new)]
+        later = [v.not_before for v in self._vacant if v.not_before > now]
+        if later:
+            instructions.append(WakeAt(min(later)))
+        return instructions
 
-    def _spawn(self) -> SpawnWorker:
-        worker = self._vacant.pop(0) if self._vacant else self._new_id()
+    def _may_try(self, due: int) -> int:
+        """How many dead workers may be tried now: one at a time while none of them can serve."""
+        states = self._states.values()
+        if self.failures < _CAUTIOUS_AFTER or State.READY in states:
+            return due
+        return 0 if State.STARTING in states else 1
+
+    def _retire(self, working: list[str], surplus: int) -> list[Instruction]:
+        """Those that still load have nothing to lose; among the ready, the youngest go first."""
+        starting = [w for w in working if self._states[w] is State.STARTING]
+        ready = [w for w in working if self._states[w] is State.READY]
+        leaving = (starting[::-1] + ready[::-1])[:surplus]
+        for worker in leaving:
+            self._move(worker, State.STOPPING)
+        return [StopWorker(worker) for worker in leaving]
+
+    def _give_up_names(self, kept: int) -> None:
+        for vacancy in self._vacant[kept:]:
+            self._failures.pop(vacancy.name, None)
+        del self._vacant[kept:]
+
+    def _spawn(self, worker: str) -> SpawnWorker:
         self._states[worker] = State.STARTING
         return SpawnWorker(worker)
 

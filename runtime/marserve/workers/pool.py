@@ -83,6 +83,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
         self._failed_loads = 0
+        self._fails_in_a_row = 0
         self.last_error: str | None = None
 
     # --- what others ask --------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class Pool:
     @property
     def is_hopeless(self) -> bool:
         """Whether no worker serves and the last ones could not even load: waiting is in vain."""
-        return self._failed_loads >= _HOPELESS_AFTER and self.ready == 0
+        return self._fails_in_a_row >= _HOPELESS_AFTER and self.ready == 0
 
     def describe(self) -> tuple[WorkerDescription, ...]:
         """Every worker at this moment, those that wait for their next life included."""
@@ -135,11 +136,10 @@ class Pool:
         Raises:
             LoadFailed: a worker could not load its model, or died while it tried.
         """
-        failures = self._lifecycle.failures
+        failed_loads = self._failed_loads
         while self.ready < self.wanted:
-            if self._lifecycle.failures > failures:
+            if self._failed_loads > failed_loads:
                 raise LoadFailed(self.last_error or "a worker died while it loaded its model")
-            failures = self._lifecycle.failures
             self._changed.clear()
             await self._changed.wait()
 
@@ -197,7 +197,7 @@ class Pool:
         self._bury(worker)
 
     def _serve(self, worker: Worker, load_s: float) -> None:
-        self._failed_loads = 0
+        self._fails_in_a_row = 0
         self._bus.publish(WorkerReady(self._plan.ref, worker.id, worker.pid, load_s))
         self._idle.append(worker)
         self._carry_out(self._lifecycle.loaded(worker.id, time.monotonic()))
@@ -212,6 +212,7 @@ class Pool:
         if not expected:
             self.last_error = cause
             self._failed_loads += not worker.is_loaded
+            self._fails_in_a_row += not worker.is_loaded
             _log.warning("worker %s of %s: %s", worker.id, self._plan.ref, cause)
         self._bus.publish(WorkerExited(self._plan.ref, worker.id, worker.pid, expected, cause))
         self._carry_out(self._lifecycle.ended(worker.id, expected, time.monotonic()))
@@ -229,7 +230,7 @@ class Pool:
     ) -> None:
         """Resolve the jobs of a batch that came back."""
         took_s = time.monotonic() - worker.dispatched_at
-        self._lifecycle.proved_healthy()
+        self._lifecycle.proved_healthy(worker.id)
         self._listener.on_answered(len(jobs), took_s)
         if worker.is_told_to_stop:
             worker.dismiss()

@@ -16,8 +16,8 @@ from marserve.servers.connection import (
     MAX_HEAD_BYTES,
     MAX_TARGET_BYTES,
     HttpConnection,
-    Timeouts,
 )
+from marserve.servers.exchange import Timeouts
 
 MAX_BODY = 100_000
 LIMITS = Timeouts(idle_s=75.0, head_s=10.0, body_s=30.0, write_s=20.0)
@@ -610,6 +610,10 @@ REFUSED = {
     "a trailer without a colon": TE + b"1\r\na\r\n0\r\nX y\r\n\r\n",
     "a length in a trailer": TE + b"1\r\na\r\n0\r\nContent-Length: 5\r\n\r\n",
     "a request line ended by a bare line feed": b"GET /a HTTP/1.1\nHost: x\r\n\r\n",
+    "a second host": with_header(b"host: y"),
+    "another coding under the chunks": with_header(
+        b"Transfer-Encoding: gzip, chunked", b"1\r\na\r\n" + LAST
+    ),
     "a space before the method": b" GET /a HTTP/1.1\r\n\r\n",
     "a method in lower case": b"get /a HTTP/1.1\r\n\r\n",
     "an unknown method": b"FOO /a HTTP/1.1\r\n\r\n",

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import uvloop
 
-from marserve.servers.connection import Timeouts
+from marserve.servers.exchange import Timeouts
 from marserve.servers.http import HttpServer
 
 REQUEST = b"GET /a HTTP/1.1\r\n\r\n"

@@ -110,16 +110,35 @@ def test_the_delay_grows_to_a_limit_and_never_overflows(failures, expected):
     assert delay_s(failures) == expected
 
 
-def test_from_the_third_failure_on_one_worker_is_tried_before_the_others(life):
-    started(life, 3)
-    life.ended("W-1", expected=False, now=0.0)
-    life.ended("W-2", expected=False, now=0.0)
-    [wake] = life.ended("W-3", expected=False, now=0.0)
+def test_while_no_worker_serves_they_are_tried_one_at_a_time_from_the_third_failure_on(life):
+    now = 0.0
+    life.want(2, now)
+    for worker in ("W-1", "W-2"):
+        life.ended(worker, expected=False, now=now)  # the first replacement comes at once
+        life.ended(worker, expected=False, now=now)
+    life.tick(0.5)
+    life.ended("W-1", expected=False, now=0.5)
+    life.ended("W-2", expected=False, now=0.5)
 
-    assert life.tick(wake.when) == []  # W-1 is being tried already
-    assert life.loaded("W-1", 5.0) == spawn("W-2")
-    assert life.loaded("W-2", 6.0) == spawn("W-3")
-    assert life.loaded("W-3", 7.0) == []
+    assert life.tick(60.0) == spawn("W-1")
+    assert life.tick(61.0) == []
+    assert life.loaded("W-1", 62.0) == spawn("W-2")
+
+
+def test_a_healthy_worker_does_not_hide_that_another_always_fails(life):
+    started(life, 2)
+    now, lives = 0.0, 0
+    while now < 60.0:
+        instructions = life.ended("W-2", expected=False, now=now)
+        life.proved_healthy("W-1")
+        wakes = [i.when for i in instructions if isinstance(i, WakeAt)]
+        if wakes:
+            now = wakes[0]
+            assert life.tick(now) == spawn("W-2")
+        lives += 1
+
+    assert lives < 12
+    assert life.failures == lives
 
 
 def test_an_answered_batch_ends_the_series_of_failures(life):
@@ -131,7 +150,7 @@ def test_an_answered_batch_ends_the_series_of_failures(life):
         life.loaded("W-1", 1.0)
     assert life.failures == 2
 
-    life.proved_healthy()
+    life.proved_healthy("W-1")
 
     assert life.failures == 0
     assert life.ended("W-1", expected=False, now=2.0) == spawn("W-1")
@@ -175,16 +194,6 @@ def test_nothing_wanted_means_nothing_started(life):
     assert life.tick(100.0) == []
 
 
-def test_a_worker_the_pool_ends_is_replaced_when_it_has_ended(life):
-    started(life, 2)
-
-    life.stopping("W-1")
-    life.stopping("W-1")
-
-    assert life.states()["W-1"] is State.STOPPING
-    assert life.ended("W-1", expected=False, now=1.0) == spawn("W-1")
-
-
 @pytest.mark.parametrize("state", State)
 def test_a_worker_goes_only_where_the_table_lets_it(state):
     life = Lifecycle(lambda: "W-1")
@@ -192,7 +201,7 @@ def test_a_worker_goes_only_where_the_table_lets_it(state):
     if state is State.READY:
         life.loaded("W-1", 0.0)
     if state is State.STOPPING:
-        life.stopping("W-1")
+        life.want(0, 0.0)
 
     if State.READY in LEGAL[state]:
         life.loaded("W-1", 0.0)
@@ -270,14 +279,9 @@ class Drill:
                 if worker := self.pick(choice, State.STOPPING):
                     del self.alive[worker]
                     self.follow(self.life.ended(worker, expected=bool(choice % 4), now=self.now))
-            case "killed":
-                if worker := self.pick(choice, State.STARTING, State.READY):
-                    del self.alive[worker]
-                    self.life.stopping(worker)
-                    self.follow(self.life.ended(worker, expected=False, now=self.now))
             case "answered":
-                if self.pick(choice, State.READY):
-                    self.life.proved_healthy()
+                if worker := self.pick(choice, State.READY):
+                    self.life.proved_healthy(worker)
             case "time":
                 self.now += choice / 10
                 self.follow(self.life.tick(self.now))
@@ -301,7 +305,7 @@ class Drill:
 
 
 events = st.tuples(
-    st.sampled_from(["want", "loaded", "died", "stopped", "killed", "answered", "time"]),
+    st.sampled_from(["want", "loaded", "died", "stopped", "answered", "time"]),
     st.integers(0, 100),
 )
 
@@ -325,5 +329,7 @@ def test_the_check_notices_more_workers_than_wanted():
     life.want(2, 0.0)
     life._wanted = 1  # no public call can do this, which is the point
 
-    with pytest.raises(AssertionError, match="2 workers run, 1 are wanted"):
+    with pytest.raises(
+        AssertionError, match="2 workers run and 0 wait for a next life, 1 are wanted"
+    ):
         life.check()
