@@ -67,5 +67,5 @@ def test_a_killed_zygote_takes_its_workers_along_and_all_come_back(server):
     zygote.kill()
 
     assert server.predict("echo", b"still").json()["body"] == "still"
+    server.wait_until(lambda: not set(before) & set(server.pids("echo")))
     server.wait_until(lambda: [w["status"] for w in server.workers("echo")] == ["READY"] * 2)
-    assert not set(before) & set(server.pids("echo"))
