@@ -50,7 +50,7 @@ def _from_image_file(data: bytes | bytearray) -> torch.Tensor:
         image = Image.open(io.BytesIO(data))
         grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except Exception as error:  # image decoders raise errors of every kind
-        raise PredictionException(f"This is not an image that can be read: {error}", 400) from error
+        raise PredictionException("This is not an image that can be read.", 400) from error
     values = torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8)
     return values.reshape(1, SIDE, SIDE).to(torch.float32) / 255
 

@@ -127,6 +127,6 @@ def _open(data: bytes | bytearray) -> Image.Image:
         raise
     except Exception as error:  # the decoders raise errors of every kind on hostile bytes
         raise PredictionException(
-            f"The input is not an image that can be read: {type(error).__name__}: {error}", 400
+            f"The input is not an image that can be read ({type(error).__name__}).", 400
         ) from error
     return image

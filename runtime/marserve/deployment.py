@@ -56,14 +56,13 @@ class Deployment:
         self._rate = 0.0
         self._emptied = asyncio.Event()
         self._running = 0
-        self._loop = asyncio.get_running_loop()
         self._pool = Pool(plan, supervisor, bus, new_worker_id, self)
         self._batcher = Batcher(
             Limits(settings.batch_size, settings.max_batch_delay_ms / 1000.0),
             settings.response_timeout_s,
             has_idle=lambda: self._pool.has_idle,
             send=self._send,
-            on_depth=lambda depth: bus.publish(QueueChanged(self.ref, depth)),
+            on_depth=self._depth_changed,
         )
 
     # --- requests ---------------------------------------------------------------------------------
@@ -154,11 +153,6 @@ class Deployment:
         return self._pool.ready
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a request admitted now would be served: as many workers as wanted at least."""
-        return not self._closing and self._pool.ready >= self.settings.min_workers
-
-    @property
     def is_failing(self) -> bool:
         """Whether workers are missing because they die or cannot load."""
         return self._pool.is_failing and self._pool.ready < self.settings.min_workers
@@ -200,6 +194,11 @@ class Deployment:
         if self._pool.ready >= min(1, self.settings.min_workers):
             return VersionState.READY
         return VersionState.FAILED if self._pool.is_failing else VersionState.LOADING
+
+    def _depth_changed(self, depth: int) -> None:
+        self._bus.publish(QueueChanged(self.ref, depth))
+        if depth == 0:
+            self._check_emptied()
 
     def _check_emptied(self) -> None:
         if self._closing and self._running == 0 and self._batcher.depth == 0:

@@ -17,7 +17,14 @@ import psutil
 from marserve.config import Config, ModelToLoad
 from marserve.deployment import Deployment
 from marserve.directory import Directory
-from marserve.errors import InvalidInput, LoadFailed, MarServeError, ShuttingDown, VersionConflict
+from marserve.errors import (
+    ArchiveRefused,
+    InvalidInput,
+    LoadFailed,
+    MarServeError,
+    ShuttingDown,
+    VersionConflict,
+)
 from marserve.events import Bus, VersionGone
 from marserve.model_version import Description, VersionState
 from marserve.opening import Opener
@@ -52,6 +59,8 @@ class Management:
         self._bus = bus
         self._turn = asyncio.Lock()
         self._opening: set[ModelRef] = set()
+        self._trials: set[Deployment] = set()
+        """Deployments of registrations that are not decided yet."""
         self._broken: dict[ModelRef, str] = {}
         """Wanted versions whose archive cannot be opened, and why."""
         self._is_closing = False
@@ -86,6 +95,11 @@ class Management:
         outcomes = await asyncio.gather(*(self._outcome(one) for one in list(self._directory)))
         return tuple(outcome for outcome in outcomes if outcome is not None)
 
+    async def interrupt(self) -> None:
+        """Take no more changes; registrations that still wait for their workers are refused."""
+        self._is_closing = True
+        await asyncio.gather(*(trial.close(0.0) for trial in list(self._trials)))
+
     async def close(self, grace_s: float) -> None:
         """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
         self._is_closing = True
@@ -107,12 +121,15 @@ class Management:
         if ref in self._registry.wanted or ref in self._opening:
             raise VersionConflict(ref.name, ref.version)
         self._opening.add(ref)
+        deployment: Deployment | None = None
         try:
             deployment = await self._opener.deploy(found, ref, settings, at_startup=False)
             deployment.scale(settings.min_workers, settings.max_workers)
             try:
+                self._trials.add(deployment)
                 if wish.synchronous:
                     await deployment.settled()
+                self._refuse_when_closing()
                 await self._commit(
                     lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings))
                 )
@@ -125,6 +142,8 @@ class Management:
             self._show(deployment)
         finally:
             self._opening.discard(ref)
+            if deployment is not None:
+                self._trials.discard(deployment)
         done = wish.synchronous or settings.min_workers == 0
         return Registered(ref, settings.min_workers, done)
 
@@ -226,8 +245,8 @@ class Management:
     async def _converge(self) -> None:
         """Take steps until what is is what is wanted."""
         while True:
-            actual = self._directory.refs() | self._opening | self._broken.keys()
-            match next_action(self._registry.wanted, actual):
+            opened = self._directory.refs() | self._broken.keys()
+            match next_action(self._registry.wanted, opened, self._opening):
                 case Load(ref):
                     await self._load(ref)
                 case Unload(ref):
@@ -240,6 +259,9 @@ class Management:
         self._opening.add(ref)
         try:
             found = await self._opener.find(wanted.url)
+            held = found.unpacked.manifest.model_version
+            if held != ref.version:
+                raise ArchiveRefused(f"The archive {wanted.url} holds version {held} now.")
             deployment = await self._opener.deploy(found, ref, wanted.settings, at_startup=False)
             deployment.scale(wanted.settings.min_workers, wanted.settings.max_workers)
             self._show(deployment)
@@ -253,13 +275,20 @@ class Management:
         deployment = self._directory.withdraw(ref)
         if deployment is not None:
             await deployment.close(self._config.unregister_model_timeout_s)
-        self._bus.publish(VersionGone(ref))
+        if self._directory.get(ref) is None:  # it may have been registered again meanwhile
+            self._bus.publish(VersionGone(ref))
 
     async def _open_at_startup(self, entry: ModelToLoad) -> None:
         wish = Registration(url=entry.url, model_name=entry.name)
         found = await self._opener.find(entry.url)
         ref, settings = self._opener.decide(found, wish, at_startup=True)
         if ref in self._registry.wanted:
+            if self._registry.wanted[ref].settings != settings:
+                _log.warning(
+                    "%s keeps the settings it had in the last run, not those of the configuration; "
+                    "unregister it, or start with --ncs, to begin anew",
+                    ref,
+                )
             return
         deployment = await self._opener.deploy(found, ref, settings, at_startup=True)
         await self._commit(lambda wanted: wanted.add(ref, WantedVersion(entry.url, settings)))

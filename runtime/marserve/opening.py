@@ -77,11 +77,18 @@ class Opener:
         path = unpacked.model_dir / manifest.config_file
         if not path.is_file():
             raise ArchiveRefused(f"The archive {url} names {manifest.config_file}, but lacks it.")
-        if path.stat().st_size > model_config.MAX_BYTES:
+        try:
+            with path.open("rb") as file:
+                text = file.read(model_config.MAX_BYTES + 1)
+        except OSError as error:
+            raise ArchiveRefused(
+                f"{manifest.config_file} of {url} cannot be read: {error}."
+            ) from error
+        if len(text) > model_config.MAX_BYTES:
             raise ArchiveRefused(
                 f"{manifest.config_file} of {url} is larger than {model_config.MAX_BYTES} bytes."
             )
-        yaml, warnings = model_config.parse(path.read_bytes())
+        yaml, warnings = model_config.parse(text)
         for warning in warnings:
             _log.warning("%s of %s: %s", manifest.config_file, url, warning)
         return Found(url, unpacked, yaml)

@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 GRACE_S = 30.0
 """How long accepted requests may take to finish once the server is told to stop."""
-_MANAGEMENT_THREADS = 8
+_MANAGEMENT_THREADS = 32
 _METRICS_THREADS = 2
 _CONTROL_STOP_S = 2.0
 _STATE_FOLDER = "config"
@@ -127,13 +127,15 @@ class _Server:
             await stop.wait()
             _log.info("stopping: accepted requests have %g s to finish", GRACE_S)
         finally:
-            for port in control[:1]:
-                await asyncio.to_thread(port.stop, _CONTROL_STOP_S)
-            await inference.stop(GRACE_S)
-            await plane.close(GRACE_S)
-            await supervisor.close()
-            for port in control[1:]:
-                await asyncio.to_thread(port.stop, _CONTROL_STOP_S)
+            try:
+                await plane.interrupt()
+                await asyncio.to_thread(control[0].stop, _CONTROL_STOP_S)
+                await inference.stop(GRACE_S)
+                await plane.close(GRACE_S)
+            finally:
+                await supervisor.close()
+                for port in control[1:]:
+                    await asyncio.to_thread(port.stop, _CONTROL_STOP_S)
             _log.info("Model server stopped.")
 
     def _control_ports(

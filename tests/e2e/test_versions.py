@@ -157,6 +157,30 @@ def test_models_scaling_and_defaults_survive_a_restart(resnet, signal_number):
     assert len(described["1.0"]["workers"]) == 3
 
 
+def test_unregistering_while_another_model_registers_harms_neither(resnet, crowd):
+    resnet.pack("slow", "slow_load.py")
+    registering = crowd(
+        lambda _: resnet.manage("POST", "/models?url=slow.mar&initial_workers=1"), 1
+    )
+    resnet.wait_until(lambda: len(resnet.children()) > 2)
+
+    assert resnet.manage("DELETE", "/models/resnet50").status == 200
+    assert resnet.call("GET", "inference", "/ping").status == 200
+
+    assert resnet.stop() == 0
+    assert registering.join()[0].status == 503
+
+
+def test_a_restored_version_never_answers_with_another_versions_archive(resnet):
+    resnet.stop()
+    (resnet.store / "resnet50_v2.mar").replace(resnet.store / "resnet50.mar")
+
+    resnet.start()
+
+    assert "holds version 2.0 now" in resnet.problems[0]
+    assert resnet.predict("resnet50/1.0").status == 404
+
+
 def test_a_start_without_snapshots_restores_nothing_and_saves_nothing(resnet):
     resnet.stop()
 

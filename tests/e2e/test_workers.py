@@ -54,6 +54,7 @@ def test_a_handler_that_raises_harms_only_its_own_request(moody, crowd, tmp_path
         ("set", 503, "Unsupported model output data type"),
         ("memory", 507, "Out of resources"),
         ("big 2000", 500, "max_response_size"),
+        ("mute", 503, "Mute"),
         ("status 99", 503, "not 99"),
     ],
 )
@@ -143,6 +144,26 @@ def test_a_client_that_hangs_up_never_touches_a_worker(moody, tmp_path):
     assert moody.pids("moody") == pids
     assert moody.workers("moody")[0]["restarts"] == 0
     assert not marker.exists(), "a request that nobody waited for was executed"
+
+
+def test_a_request_that_nobody_waits_for_does_not_hold_up_an_unregistration(moody, tmp_path):
+    moody.start(load_models="moody.mar")
+    gate = tmp_path / "gate"
+    running = moody.block("moody", gate)
+    queued = moody.connect()
+    queued.request("POST", "/predictions/moody", b"never mind")
+    moody.wait_until(lambda: moody.pending("moody") == 1)
+    depth = 'marserve_queue_depth{model_name="moody",model_version="1.0"}'
+    assert moody.metrics()[depth] == 1
+    queued.close()
+    gate.touch()
+
+    started = time.monotonic()
+    reply = moody.manage("DELETE", "/models/moody")
+
+    assert reply.status == 200
+    assert time.monotonic() - started < 20
+    assert running.join()[0].status == 200
 
 
 def test_a_full_queue_refuses_with_the_time_to_come_back(moody, crowd, tmp_path):

@@ -50,7 +50,10 @@ class Batcher:
         self._window.add(job, job.queued_at)
         self.waiting_bytes += job.request.size_bytes
         self._watch(job.queued_at)
-        self.wake()
+        if self._has_idle():
+            self.wake()
+        else:
+            self._on_depth(len(self._window))
 
     def wake(self) -> None:
         """A worker may be free: look, once this turn of the loop has brought all it brings."""
@@ -77,7 +80,7 @@ class Batcher:
             open_jobs = [job for job in batch if job.is_open]
             if open_jobs:
                 self._send(open_jobs)
-                self._on_depth(len(self._window))
+            self._on_depth(len(self._window))
 
     def answered(self, size: int, took_s: float) -> None:
         """A batch came back."""
@@ -127,11 +130,16 @@ class Batcher:
                     f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."
                 )
             )
+        self._on_depth(len(self._window))
         oldest = self._window.oldest_since()
         if oldest is not None:
             self._watch(oldest)
 
     def _watch(self, since: float) -> None:
         """See to it that a request that came at `since` does not wait for ever."""
-        if self._expiry is None:
-            self._expiry = self._loop.call_at(since + self._timeout_s, self._expire)
+        due = since + self._timeout_s
+        if self._expiry is not None:
+            if self._expiry.when() <= due:
+                return
+            self._expiry.cancel()
+        self._expiry = self._loop.call_at(due, self._expire)

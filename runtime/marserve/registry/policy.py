@@ -27,12 +27,18 @@ class Unload:
     ref: ModelRef
 
 
-def next_action(wanted: Wanted, actual: Collection[ModelRef]) -> Load | Unload | None:
-    """One step, or None when what is is what is wanted. `actual`: opened and not yet closing."""
+def next_action(
+    wanted: Wanted, opened: Collection[ModelRef], opening: Collection[ModelRef] = ()
+) -> Load | Unload | None:
+    """One step, or None when there is nothing to do.
+
+    `opened`: versions that serve, or of which it is known that they cannot. `opening`: versions
+    that somebody is opening at this moment; they are neither loaded twice nor taken away.
+    """
     for ref in wanted.refs():
-        if ref not in actual:
+        if ref not in opened and ref not in opening:
             return Load(ref)
-    for ref in sorted(actual):
+    for ref in sorted(opened):
         if ref not in wanted:
             return Unload(ref)
     return None

@@ -87,7 +87,10 @@ class InferenceFront:
         )
 
         def reply_to(job: Job, reply: Reply) -> None:
-            self._answer(exchange, target, request_id, reply)
+            try:
+                self._answer(exchange, target, request_id, reply)
+            except Exception as error:  # noqa: BLE001  batch-mates must get their answers
+                self._fail(exchange, target, fault(error), request_id)
 
         try:
             job = self._inference.infer(target.name, target.version, request, reply_to)

@@ -49,6 +49,7 @@ _MAX_FRAME_BYTES = 1 << 40
 _READ_BYTES = 1 << 18
 _MAX_YAML_BYTES = 1 << 20
 _MAX_MESSAGE_CHARS = 2000
+_MAX_LOAD_MESSAGE_CHARS = 600
 
 
 def main(channel: socket.socket, output_fd: int) -> NoReturn:
@@ -101,7 +102,8 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001  user code: whatever it raises is its cause
             traceback.print_exc()
             message = str(error) if isinstance(error, HandlerError) else _sentence(error)
-            self._send(FrameKind.LOAD_FAILED, LoadFailed(message))
+            line = " ".join(message.split())  # the whole of it is in the log
+            self._send(FrameKind.LOAD_FAILED, LoadFailed(line[:_MAX_LOAD_MESSAGE_CHARS]))
             return None
         gc.collect()
         gc.freeze()
@@ -280,8 +282,8 @@ def _raised(error: BaseException) -> Extra:
     if _is_out_of_memory(error):
         return _failure_extra(FailureKind.OUT_OF_MEMORY, f"Out of resources: {_sentence(error)}")
     status = getattr(error, "error_code", None)
-    if isinstance(status, int):
-        return _failure_extra(FailureKind.RAISED, str(getattr(error, "message", error)), status)
+    if isinstance(status, int) and not isinstance(status, bool):
+        return _failure_extra(FailureKind.RAISED, _text(error), status)
     return _failure_extra(FailureKind.RAISED, f"Prediction failed: {_sentence(error)}")
 
 
@@ -291,8 +293,18 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _text(error: BaseException) -> str:
+    message = getattr(error, "message", None)
+    return message if isinstance(message, str) else _sentence(error)
+
+
 def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  user code: even describing its error may raise
+        return name
+    return f"{name}: {text}" if text else name
 
 
 def _read_manifest(model_dir: Path) -> dict[str, Any]:

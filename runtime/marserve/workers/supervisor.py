@@ -31,6 +31,7 @@ from marserve.workers.zygote import MAX_DATAGRAM_BYTES
 _log = logging.getLogger("marserve.workers")
 _model_log = logging.getLogger("marserve.model")
 _MAX_LINE_BYTES = 8192
+_RETRY_S = 0.05
 
 _BOOT = "import sys; sys.path += sys.argv[4:]; from marserve.workers.zygote import main; main()"
 """Our packages go to the end of the path, where they hide nothing, and the working directory does
@@ -131,14 +132,17 @@ class Zygote:
         born: asyncio.Future[WorkerProcess] = self._loop.create_future()
         self._spawning[worker] = (born, ours)
         try:
-            self.send(Spawn(worker), (theirs.fileno(), write_fd))
-        finally:
-            theirs.close()
-            os.close(write_fd)
-        await _follow_output(worker, read_fd)
-        try:
+            try:
+                self.send(Spawn(worker), (theirs.fileno(), write_fd))
+            except LoadFailed as error:
+                born.set_exception(error)
+            finally:
+                theirs.close()
+                os.close(write_fd)
+            await _follow_output(worker, read_fd)
             return await born
         finally:
+            born.cancel()
             self._spawning.pop(worker, None)
             if born.cancelled() or born.exception() is not None:
                 ours.close()
@@ -148,6 +152,10 @@ class Zygote:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         try:
             self._control.sendmsg([msgspec.msgpack.encode(message)], rights if descriptors else [])
+        except BlockingIOError as error:
+            if descriptors:
+                raise LoadFailed("No worker process could be started: too many at once.") from error
+            self._loop.call_later(_RETRY_S, self.send, message)
         except OSError as error:
             if descriptors:
                 raise LoadFailed(f"No worker process could be started: {error}.") from error

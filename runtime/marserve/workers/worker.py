@@ -77,11 +77,6 @@ class Worker:
         """-1 until the process exists."""
         return self._process.pid if self._process else -1
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether it runs a batch."""
-        return bool(self._jobs)
-
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self, supervisor: Supervisor) -> float | None:
