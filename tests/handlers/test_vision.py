@@ -81,7 +81,7 @@ def test_without_names_the_index_is_the_name(model_dir):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"no image", "not an image that can be read: UnidentifiedImageError"),
+        (b"no image", r"not an image that can be read \(UnidentifiedImageError\)"),
         (picture("red")[:-80], "not an image that can be read"),
         (b"", "not an image"),
         ("%%%", "not (an image|the base64)"),

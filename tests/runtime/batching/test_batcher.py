@@ -151,7 +151,7 @@ def test_requests_wait_while_no_worker_is_free_and_leave_when_one_is(run):
         assert shop.names_sent == [["a", "b"]]
         shop.answer(shop.sent[0])
         assert shop.names_sent == [["a", "b"], ["c"]]
-        assert shop.depths == [1, 0]
+        assert shop.depths == [1, 2, 3, 1, 0]
         shop.batcher.close()
 
     run(scenario)
@@ -441,7 +441,7 @@ def test_a_request_that_comes_while_all_are_being_answered_is_counted(run):
         shop.batcher.fail_all(NoWorkers("m", None))
 
         assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (1, 7)
-        assert shop.depths == [1]
+        assert shop.depths == [1, 1, 1]
         shop.batcher.close()
 
     run(scenario)
