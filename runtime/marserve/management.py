@@ -219,12 +219,13 @@ class Management:
             refs = [ModelRef(name, v) for v in wanted.model(name).versions]
         else:
             refs = [wanted.resolve(name, version)]
-        return tuple(self._describe(ref) for ref in refs)
+        return tuple(self._describe(wanted, ref) for ref in refs)
 
     async def models(self) -> tuple[Description, ...]:
         """The default version of every model, sorted by name."""
         wanted = self._registry.wanted
-        return tuple(self._describe(wanted.resolve(name, None)) for name in sorted(wanted.models))
+        refs = [wanted.resolve(name, None) for name in sorted(wanted.models)]
+        return tuple(self._describe(wanted, ref) for ref in refs)
 
     async def ready(self, name: str) -> bool:
         """Whether a request for the bare name would be served now.
@@ -316,8 +317,8 @@ class Management:
         name = deployment.ref.name
         self._directory.set_default(ModelRef(name, self._registry.wanted.models[name].default))
 
-    def _describe(self, ref: ModelRef) -> Description:
-        model = self._registry.wanted.models[ref.name]
+    def _describe(self, wanted: Wanted, ref: ModelRef) -> Description:
+        model = wanted.models[ref.name]
         is_default = model.default == ref.version
         deployment = self._directory.get(ref)
         if deployment is not None:

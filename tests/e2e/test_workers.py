@@ -55,6 +55,7 @@ def test_a_handler_that_raises_harms_only_its_own_request(moody, crowd, tmp_path
         ("memory", 507, "Out of resources"),
         ("big 2000", 500, "max_response_size"),
         ("mute", 503, "Mute"),
+        ("surrogate", 503, "half a letter: ?"),
         ("status 99", 503, "not 99"),
     ],
 )

@@ -7,6 +7,7 @@ message, the worker's own output gets the traceback.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import io
@@ -15,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -42,6 +43,7 @@ from marserve.workers.messages import (
 from marserve_handlers.contract import Context
 from marserve_handlers.entry_point import EntryPoint, load_entry_point
 from marserve_handlers.errors import HandlerError, UnsupportedOutput
+from marserve_handlers.metrics import MetricSample
 from marserve_handlers.payload import Part, decode_row, encode_item
 
 _MAX_FRAME_BYTES = 1 << 40
@@ -119,7 +121,8 @@ class _Worker:
         return self._frames.pop(0)
 
     def _send(self, kind: FrameKind, meta: msgspec.Struct, buffers: Sequence[bytes] = ()) -> None:
-        sys.stdout.flush()
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the handler's to break
+            sys.stdout.flush()
         self._channel.sendall(encode(kind, msgspec.msgpack.encode(meta), buffers))
 
 
@@ -160,10 +163,7 @@ class _Model:
         handler_s = time.monotonic() - started
         bodies = [body for body, _ in answers]
         extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
-        metrics = [
-            Metric(m.name, m.value, m.unit, m.kind, dict(m.dimensions))
-            for m in self._context.metrics.drain()
-        ]
+        metrics = _metrics(self._context.metrics.drain())
         return Result(batch.id, handler_s, [len(b) for b in bodies], extras, metrics), bodies
 
     def close(self) -> None:
@@ -282,7 +282,7 @@ def _raised(error: BaseException) -> Extra:
     if _is_out_of_memory(error):
         return _failure_extra(FailureKind.OUT_OF_MEMORY, f"Out of resources: {_sentence(error)}")
     status = getattr(error, "error_code", None)
-    if isinstance(status, int) and not isinstance(status, bool):
+    if isinstance(status, int) and not isinstance(status, bool) and 0 <= status <= 999:
         return _failure_extra(FailureKind.RAISED, _text(error), status)
     return _failure_extra(FailureKind.RAISED, f"Prediction failed: {_sentence(error)}")
 
@@ -295,7 +295,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _text(error: BaseException) -> str:
     message = getattr(error, "message", None)
-    return message if isinstance(message, str) else _sentence(error)
+    return _clean(message) if isinstance(message, str) else _sentence(error)
 
 
 def _sentence(error: BaseException) -> str:
@@ -304,7 +304,24 @@ def _sentence(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001  user code: even describing its error may raise
         return name
-    return f"{name}: {text}" if text else name
+    return _clean(f"{name}: {text}" if text else name)
+
+
+def _clean(text: str) -> str:
+    """What UTF-8 can carry of a text: handlers make messages of bytes that are no text."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _metrics(samples: Iterable[MetricSample]) -> list[Metric]:
+    """What can be told of the figures; one with a name or value of another type is left out."""
+    told = []
+    for m in samples:
+        try:
+            dimensions = {_clean(k): _clean(v) for k, v in dict(m.dimensions).items()}
+            told.append(Metric(_clean(m.name), float(m.value), _clean(m.unit), m.kind, dimensions))
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            sys.stderr.write(f"A metric was dropped: {_sentence(error)}\n")
+    return told
 
 
 def _read_manifest(model_dir: Path) -> dict[str, Any]:

@@ -241,7 +241,9 @@ class _OutputLines(asyncio.Protocol):
 
 async def _follow_output(worker: str, read_fd: int) -> None:
     loop = asyncio.get_running_loop()
-    pipe = os.fdopen(read_fd, "rb", buffering=0)
+    # uvloop closes the descriptor itself and then the file object: closing twice would hit
+    # whatever another thread has opened under the same number meanwhile.
+    pipe = os.fdopen(read_fd, "rb", buffering=0, closefd=False)
     await loop.connect_read_pipe(lambda: _OutputLines(worker), pipe)
 
 
