@@ -21,7 +21,7 @@ from marserve.config import (
 from marserve.errors import ConfigInvalid
 from marserve.settings import SETTINGS
 
-CWD = Path("/work/dir")
+CWD = Path("/srv/dir")
 HOME = {"HOME": "/home/me"}
 
 TORCHSERVE_FILE = """\
@@ -314,7 +314,7 @@ def test_an_open_management_port_must_be_wanted_explicitly():
     [
         ({"XDG_CACHE_HOME": "/xdg", "HOME": "/h"}, "/xdg/marserve"),
         ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/marserve"),
-        ({}, "/work/dir/.cache/marserve"),
+        ({}, "/srv/dir/.cache/marserve"),
     ],
 )
 def test_the_cache_is_the_users_own(environ, expected):
