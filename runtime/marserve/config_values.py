@@ -7,13 +7,11 @@ sentence that says what is expected.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 Notes = list[str]
 
@@ -21,6 +19,8 @@ LARGEST_INT = 2**31 - 1
 
 _NUMBER = re.compile(r"([+-]?[0-9]{1,30})(\s*#.*)?")
 _BOOLEAN = re.compile(r"(true|false)(\s*#.*)?", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LONGEST_MINUTES = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,41 +29,6 @@ class ValueType:
 
     expected: str
     read: Callable[[str, Notes], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a port listens. `host` is an IP address without brackets; port 0 takes a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return self.url
-
-    @property
-    def url(self) -> str:
-        """http://host:port, an IPv6 host in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
-    @property
-    def reachable_url(self) -> str:
-        """The URL by which this machine reaches the port: a wildcard stands for loopback."""
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-        return Address(loopback.get(self.host, self.host), self.port).url
-
-    @property
-    def is_loopback(self) -> bool:
-        """Only this machine can connect."""
-        return ipaddress.ip_address(self.host).is_loopback
-
-    def collides_with(self, other: Address) -> bool:
-        """The two cannot be bound at the same time."""
-        mine, others = ipaddress.ip_address(self.host), ipaddress.ip_address(other.host)
-        if self.port != other.port or self.port == 0 or mine.version != others.version:
-            return False
-        return mine == others or mine.is_unspecified or others.is_unspecified
 
 
 # --- scalars ---
@@ -85,6 +50,16 @@ def whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
     return ValueType(expected, read)
 
 
+def optional_whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
+    """The same, or nothing."""
+    number = whole_number(at_least, at_most)
+
+    def read(text: str, notes: Notes) -> int | None:
+        return number.read(text, notes) if text else None
+
+    return ValueType(number.expected, read)
+
+
 def _read_boolean(text: str, notes: Notes) -> bool:
     match = _BOOLEAN.fullmatch(text)
     if match is None:
@@ -104,7 +79,138 @@ def _read_text(text: str, _notes: Notes) -> str | None:
 
 def _read_path(text: str, _notes: Notes) -> Path:
     if not text or "\0" in text:
-        raise ValueError("expected the path of a directory")
+        raise ValueError("expected a path")
+    return Path(text)
+
+
+def _read_optional_path(text: str, notes: Notes) -> Path | None:
+    return _read_path(text, notes) if text else None
+
+
+def _read_pattern(text: str, _notes: Notes) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise ValueError(f"expected a regular expression ({error})") from error
+
+
+def _read_optional_boolean(text: str, notes: Notes) -> bool | None:
+    return _read_boolean(text, notes) if text else None
+
+
+def _read_positive(text: str, _notes: Notes) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("expected a number greater than 0") from None
+    if not 0 < number < _LONGEST_MINUTES:  # also false for what is no number
+        raise ValueError(f"expected a number greater than 0 and less than {_LONGEST_MINUTES}")
+    return number
+
+
+def _read_patterns(text: str, _notes: Notes) -> tuple[str, ...]:
+    patterns = tuple(part.strip() for part in text.split(",") if part.strip())
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"expected a regular expression in place of {pattern} ({error})"
+            ) from error
+    return patterns
+
+
+def _read_token(text: str, _notes: Notes) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("expected the name of a header")
+    return text
+
+
+def _read_header_value(text: str, _notes: Notes) -> str | None:
+    if any(not " " <= character <= "~" for character in text):
+        raise ValueError("expected the value of a header, in ASCII and on one line")
+    return text or None
+
+
+def _read_switched_off(text: str, notes: Notes) -> bool | None:
+    switched_off = _read_optional_boolean(text, notes)
+    return None if switched_off is None else not switched_off
+
+
+def choice(*words: str) -> ValueType:
+    """One of some words, in any case; the value is the word as it stands here."""
+    by_lower = {word.lower(): word for word in words}
+    expected = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+    def read(text: str, _notes: Notes) -> str:
+        try:
+            return by_lower[text.lower()]
+        except KeyError:
+            raise ValueError(f"expected {expected}") from None
+
+    return ValueType(expected, read)
+
+
+BOOLEAN = re.compile(r"(true|false)(\s*#.*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """What the text of a setting may be; `expected` completes "expected …"."""
+
+    expected: str
+    read: Callable[[str, Notes], Any]
+
+
+# --- scalars ---
+
+
+def whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
+    """A whole number in a range; a comment behind it is dropped with a note."""
+    expected = f"a whole number, at least {at_least}"
+
+    def read(text: str, notes: Notes) -> int:
+        match = _NUMBER.fullmatch(text)
+        if match is None or int(match[1]) < at_least:
+            raise ValueError(f"expected {expected}")
+        if int(match[1]) > at_most:
+            raise ValueError(f"expected at most {at_most}")
+        _note_comment(match, notes)
+        return int(match[1])
+
+    return ValueType(expected, read)
+
+
+def optional_whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
+    """The same, or nothing."""
+    number = whole_number(at_least, at_most)
+
+    def read(text: str, notes: Notes) -> int | None:
+        return number.read(text, notes) if text else None
+
+    return ValueType(number.expected, read)
+
+
+def _read_boolean(text: str, notes: Notes) -> bool:
+    match = _BOOLEAN.fullmatch(text)
+    if match is None:
+        raise ValueError("expected true or false")
+    _note_comment(match, notes)
+    return match[1].lower() == "true"
+
+
+def _note_comment(match: re.Match[str], notes: Notes) -> None:
+    if match[2] is not None:
+        notes.append(f"taken as {match[1]}; a comment needs a line of its own")
+
+
+def _read_text(text: str, _notes: Notes) -> str | None:
+    return text or None
+
+
+def _read_path(text: str, _notes: Notes) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("expected a path")
     return Path(text)
 
 
@@ -132,47 +238,11 @@ TEXT = ValueType("any text", _read_text)
 PATH = ValueType("the path of a directory", _read_path)
 OPTIONAL_PATH = ValueType("the path of a directory", _read_optional_path)
 PATTERN = ValueType("a regular expression", _read_pattern)
-PROMETHEUS = ValueType("prometheus", _read_prometheus)
-
-
-# --- addresses ---
-
-
-def address(default_port: int) -> ValueType:
-    """http://host[:port]; the host is an IP address or localhost."""
-    expected = "http://HOST[:PORT], where HOST is an IP address or localhost"
-
-    def read(text: str, _notes: Notes) -> Address:
-        _refuse_other_schemes(text)
-        try:
-            url = urlsplit(text)
-            host, port = url.hostname, url.port
-        except ValueError:
-            raise ValueError(f"expected {expected}") from None
-        extras = url.username or url.password or url.query or url.fragment
-        if url.scheme != "http" or host is None or extras or url.path not in ("", "/"):
-            raise ValueError(f"expected {expected}")
-        return Address(_ip(host), default_port if port is None else port)
-
-    return ValueType(expected, read)
-
-
-def _refuse_other_schemes(text: str) -> None:
-    scheme = text.partition(":")[0].lower()
-    if scheme == "https":
-        raise ValueError(
-            "this version does not speak TLS: write http:// and put a TLS proxy in front"
-        )
-    if scheme == "unix":
-        raise ValueError("this version does not listen on unix sockets: write http://HOST:PORT")
-
-
-def _ip(host: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        raise ValueError(
-            f"expected an IP address or localhost in place of {host} (names are not looked up)"
-        ) from None
+OPTIONAL_FILE = ValueType("the path of a file", _read_optional_path)
+OPTIONAL_BOOLEAN = ValueType("true or false", _read_optional_boolean)
+POSITIVE_NUMBER = ValueType("a number greater than 0", _read_positive)
+PATTERNS = ValueType("regular expressions, separated by commas", _read_patterns)
+HEADER_NAME = ValueType("the name of a header", _read_token)
+HEADER_VALUE = ValueType("the value of a header", _read_header_value)
+SWITCHED_OFF = ValueType("true or false", _read_switched_off)
+"""A switch that is named for what it turns off: the value says whether it is on; None: not said."""

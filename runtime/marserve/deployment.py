@@ -86,7 +86,6 @@ class Deployment:
         )
         if refused is not None:
             raise self._refusal(refused, version_named)
-        job.ref = self.ref
         self._batcher.submit(job)
 
     def _refusal(self, reason: Refusal, version_named: str | None) -> MarServeError:

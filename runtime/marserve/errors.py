@@ -3,11 +3,15 @@
     MarServeError
     ├── the caller     InvalidInput  ModelNotFound  VersionNotFound  RouteNotFound
     │                  MethodNotAllowed  RequestTooLarge  VersionConflict  DefaultVersionInUse
-    ├── load           QueueFull  NoWorkers  DeadlineExceeded  ShuttingDown
+    │                  TokenMissing  TokenRefused  WorkflowNotFound  WorkflowConflict
+    │                  NotImplementedHere
+    ├── load           QueueFull  NoWorkers  DeadlineExceeded  ShuttingDown  SequenceRefused
+    │                  NoJobTicket
     ├── model author   HandlerFailed  BadHandlerOutput  ResponseTooLarge  WorkerDied
-    │                  OutOfMemory  LoadFailed
+    │                  OutOfMemory  LoadFailed  DependenciesFailed  WorkflowFailed
+    │                  WorkflowInvalid
     ├── operator       ConfigInvalid  ArchiveNotFound  ArchiveRefused  StoreMissing  PortInUse
-    │                  StateNotSaved
+    │                  StateNotSaved  DownloadFailed  ArchiveExistsInStore
     └── us             Bug
 
 An error carries its kind and its facts, never a status code: `protocols/faults.py` owns the one
@@ -46,6 +50,18 @@ class Kind(Enum):
     STORE_MISSING = auto()
     PORT_IN_USE = auto()
     STATE_NOT_SAVED = auto()
+    TOKEN_MISSING = auto()
+    TOKEN_REFUSED = auto()
+    NOT_IMPLEMENTED = auto()
+    SEQUENCE_REFUSED = auto()
+    NO_JOB_TICKET = auto()
+    DEPENDENCIES_FAILED = auto()
+    DOWNLOAD_FAILED = auto()
+    ARCHIVE_EXISTS = auto()
+    WORKFLOW_NOT_FOUND = auto()
+    WORKFLOW_CONFLICT = auto()
+    WORKFLOW_FAILED = auto()
+    WORKFLOW_INVALID = auto()
     BUG = auto()
 
 
@@ -248,6 +264,78 @@ class StateNotSaved(MarServeError):
     """The change could not be written to disk, so it was not made."""
 
     kind = Kind.STATE_NOT_SAVED
+
+
+class TokenMissing(MarServeError):
+    """The port asks for a token and the request carries none."""
+
+    kind = Kind.TOKEN_MISSING
+
+
+class TokenRefused(MarServeError):
+    """The request's token is wrong, expired, or for something else."""
+
+    kind = Kind.TOKEN_REFUSED
+
+
+class NotImplementedHere(MarServeError):
+    """The protocol knows the request, this server does not serve it."""
+
+    kind = Kind.NOT_IMPLEMENTED
+
+
+class SequenceRefused(MarServeError):
+    """No more sequences, or requests of this one, are taken now."""
+
+    kind = Kind.SEQUENCE_REFUSED
+
+
+class NoJobTicket(MarServeError):
+    """No worker is waiting for work, and this model takes requests only then (useJobTicket)."""
+
+    kind = Kind.NO_JOB_TICKET
+
+
+class DependenciesFailed(MarServeError):
+    """The packages that an archive requires could not be installed."""
+
+    kind = Kind.DEPENDENCIES_FAILED
+
+
+class DownloadFailed(MarServeError):
+    """An archive could not be fetched from where its url says."""
+
+    kind = Kind.DOWNLOAD_FAILED
+
+
+class ArchiveExistsInStore(MarServeError):
+    """The archive to download is in the model store already."""
+
+    kind = Kind.ARCHIVE_EXISTS
+
+
+class WorkflowNotFound(MarServeError):
+    """No workflow of this name is registered, or no such archive exists."""
+
+    kind = Kind.WORKFLOW_NOT_FOUND
+
+
+class WorkflowConflict(MarServeError):
+    """A workflow of this name is registered already."""
+
+    kind = Kind.WORKFLOW_CONFLICT
+
+
+class WorkflowFailed(MarServeError):
+    """A workflow could not be registered, or one of its nodes could not answer."""
+
+    kind = Kind.WORKFLOW_FAILED
+
+
+class WorkflowInvalid(MarServeError):
+    """The specification of a workflow is no directed acyclic graph of known nodes."""
+
+    kind = Kind.WORKFLOW_INVALID
 
 
 class Bug(MarServeError):

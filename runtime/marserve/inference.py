@@ -7,7 +7,7 @@ from collections.abc import Callable
 from marserve.directory import Directory
 from marserve.errors import MarServeError
 from marserve.events import Bus, RequestRefused
-from marserve.request import Job, Reply, Request
+from marserve.request import Job, OnPiece, ReplyTo, Request
 
 
 class Inference:
@@ -23,15 +23,19 @@ class Inference:
         name: str,
         version: str | None,
         request: Request,
-        reply_to: Callable[[Job, Reply], None],
+        reply_to: ReplyTo,
+        on_piece: OnPiece | None = None,
     ) -> Job:
         """Start answering a request; `reply_to` is called once, unless the job is abandoned.
+
+        `on_piece` is called before that with each piece of an answer that the handler streams; the
+        last piece is the answer. An error after a piece means that the rest will not come.
 
         Raises:
             ModelNotFound, VersionNotFound, NoWorkers, QueueFull, ShuttingDown: it is not taken,
             and `reply_to` will not be called.
         """
-        job = Job(request, self._clock(), reply_to)
+        job = Job(request, self._clock(), reply_to, on_piece)
         try:
             self._directory.lookup(name, version).submit(job, version)
         except MarServeError as error:

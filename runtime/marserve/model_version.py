@@ -43,6 +43,30 @@ class Settings:
     handler: str | None = None
     """Overrides the handler that the manifest names."""
     runtime: str = "python"
+    max_retry_s: int = 300
+    """For how long workers that cannot start count as healthy (maxRetryTimeoutInSec)."""
+    client_timeout_ms: int = 0
+    """After so long a request is answered with an error, wherever it is; 0: never."""
+    parallel_type: str = ""
+    """pp, tp, pptp or custom: how a worker's processes or devices share the model; "": not."""
+    parallel_level: int = 0
+    """Devices (or processes) per worker of a parallel model."""
+    device_type: str | None = None
+    """cpu or gpu; None: a GPU where there is one."""
+    device_ids: tuple[int, ...] = ()
+    continuous_batching: bool = False
+    use_job_ticket: bool = False
+    use_venv: bool = False
+    async_communication: bool = False
+    sequence_batching: bool = False
+    sequence_max_idle_ms: int = 0
+    sequence_timeout_ms: int = 0
+    max_sequences: int = 0
+    sequence_queue_size: int = 0
+    scale_up_queue_ms: int = 500
+    """Between min_workers and max_workers, one more starts when a request waited so long."""
+    scale_down_idle_s: int = 60
+    """… and one ends when fewer would have done for so long."""
 
 
 @dataclass(frozen=True, slots=True)

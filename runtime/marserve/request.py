@@ -12,7 +12,6 @@ from typing import TypeAlias
 import msgspec
 
 from marserve.errors import MarServeError
-from marserve.refs import ModelRef
 
 Header: TypeAlias = tuple[str, str]
 """Name and value, spelled as they were received or as the handler set them."""
@@ -27,9 +26,12 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     id: str
     headers: list[Header]
     parts: list[RequestPart]
-    explain: bool = False
-    url_path: str = ""
-    """Path segments after the version, decoded, joined by `/`."""
+    explain: bool | None = None
+    """Whether an explanation is asked for; None: the route does not say, so no handler sees it."""
+    url_path: str | None = None
+    """Path segments after the version, decoded, joined by `/`; None: the route has no such part."""
+    describe: bool = False
+    """The handler is asked to describe itself, not to predict."""
 
     @property
     def size_bytes(self) -> int:
@@ -49,6 +51,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 Reply: TypeAlias = Answer | MarServeError
 """Exactly one of these reaches whoever asked."""
 
+ReplyTo: TypeAlias = "Callable[[Job, Reply], None]"
+OnPiece: TypeAlias = "Callable[[Job, Answer], None]"
+
 
 class Job:
     """A request on its way. It is resolved once; a second resolution changes nothing.
@@ -56,19 +61,38 @@ class Job:
     Owned by one batcher while it waits and by one worker while it runs. `abandon` is for a caller
     that went away: a job that waits is dropped before it reaches a worker, one that runs finishes
     and its answer is thrown away.
+
+    A handler that streams gives pieces before the answer: each goes to `on_piece`, the last one is
+    the answer. Whoever passes no `on_piece` gets them joined, as one answer.
     """
 
-    __slots__ = ("_reply_to", "attempts", "dispatched_at", "queued_at", "ref", "request")
+    __slots__ = (
+        "_on_piece",
+        "_pieces",
+        "_reply_to",
+        "attempts",
+        "dispatched_at",
+        "has_streamed",
+        "queued_at",
+        "request",
+    )
 
     def __init__(
-        self, request: Request, queued_at: float, reply_to: Callable[[Job, Reply], None]
+        self,
+        request: Request,
+        queued_at: float,
+        reply_to: ReplyTo,
+        on_piece: OnPiece | None = None,
     ) -> None:
         self.request = request
         self.queued_at = queued_at
         self.dispatched_at = queued_at
         self.attempts = 0
-        self.ref: ModelRef | None = None
-        self._reply_to: Callable[[Job, Reply], None] | None = reply_to
+        self.has_streamed = False
+        """Whether a piece is out already: the request must not be tried again then."""
+        self._reply_to: ReplyTo | None = reply_to
+        self._on_piece = on_piece
+        self._pieces: list[Answer] = []
 
     @property
     def is_open(self) -> bool:
@@ -79,8 +103,27 @@ class Job:
         """Hand the answer to whoever asked, if nothing was handed to them before."""
         reply_to, self._reply_to = self._reply_to, None
         if reply_to is not None:
+            if self._pieces and isinstance(reply, Answer):
+                reply = _joined([*self._pieces, reply])
             reply_to(self, reply)
+
+    def stream(self, piece: Answer) -> None:
+        """Hand on one piece of an answer whose end is still to come."""
+        self.has_streamed = True
+        if self._reply_to is None:
+            return
+        if self._on_piece is None:
+            self._pieces.append(piece)
+        else:
+            self._on_piece(self, piece)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
         self._reply_to = None
+
+
+def _joined(pieces: list[Answer]) -> Answer:
+    """One answer of all pieces; status and headers are the first one's, as for a client."""
+    first = pieces[0]
+    body = b"".join(piece.body for piece in pieces)
+    return Answer(body, first.status, first.phrase, first.headers)

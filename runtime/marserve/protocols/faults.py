@@ -67,6 +67,18 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
         Kind.STORE_MISSING: _NO_MODEL,
         Kind.PORT_IN_USE: _OURS,
         Kind.STATE_NOT_SAVED: Row(507, "InternalServerException"),
+        Kind.TOKEN_MISSING: Row(401, "InvalidKeyException"),
+        Kind.TOKEN_REFUSED: Row(403, "InvalidKeyException"),
+        Kind.NOT_IMPLEMENTED: Row(501, "NotImplementedException"),
+        Kind.SEQUENCE_REFUSED: _BUSY,
+        Kind.NO_JOB_TICKET: _BUSY,
+        Kind.DEPENDENCIES_FAILED: Row(400, "ModelException"),
+        Kind.DOWNLOAD_FAILED: Row(400, "DownloadArchiveException"),
+        Kind.ARCHIVE_EXISTS: _OURS,
+        Kind.WORKFLOW_NOT_FOUND: Row(404, "WorkflowNotFoundException"),
+        Kind.WORKFLOW_CONFLICT: Row(409, "ConflictStatusException"),
+        Kind.WORKFLOW_FAILED: Row(500, "WorkflowException"),
+        Kind.WORKFLOW_INVALID: Row(400, "InvalidDAGException"),
         Kind.BUG: _OURS,
     }
 )

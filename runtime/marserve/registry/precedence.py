@@ -7,6 +7,7 @@ the server-wide default. Workers and timeouts follow TorchServe: there the YAML 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from marserve.config import Config, ModelOverrides
 from marserve.model_version import Settings
@@ -59,7 +60,48 @@ def decide(sources: Sources) -> Settings:
         queue_size=_first(yaml.queue_size, config.job_queue_size),
         handler=wish.handler,
         runtime=wish.runtime or overrides.runtime or "python",
+        **_archive_only(yaml, most),
     )
+
+
+def _archive_only(yaml: ModelConfig, max_workers: int) -> dict[str, Any]:
+    """What only an archive's YAML can say."""
+    said: dict[str, Any] = {
+        name: value for name in _ARCHIVE_ONLY if (value := getattr(yaml, name)) is not None
+    }
+    if yaml.parallel_type is None:
+        said.pop("parallel_level", None)
+    elif yaml.torchrun is not None and yaml.parallel_type != "custom":
+        said["parallel_level"] = yaml.torchrun.nproc_per_node
+    if yaml.sequence_batching:
+        at_once = (yaml.batch_size or 1) * max(1, max_workers)
+        said["max_sequences"] = max(yaml.max_sequences or 1, at_once)
+        said["sequence_queue_size"] = yaml.sequence_queue_size or 1
+    else:
+        for name in [name for name in said if "sequence" in name]:
+            del said[name]
+    return said
+
+
+_ARCHIVE_ONLY = (
+    "max_retry_s",
+    "client_timeout_ms",
+    "device_type",
+    "device_ids",
+    "parallel_type",
+    "parallel_level",
+    "use_job_ticket",
+    "use_venv",
+    "async_communication",
+    "continuous_batching",
+    "sequence_batching",
+    "sequence_max_idle_ms",
+    "sequence_timeout_ms",
+    "max_sequences",
+    "sequence_queue_size",
+    "scale_up_queue_ms",
+    "scale_down_idle_s",
+)
 
 
 def _workers(sources: Sources) -> tuple[int, int]:

@@ -253,9 +253,13 @@ def _headers(item: BatchItem) -> dict[str, object]:
     headers: dict[str, object] = {
         part.name: {"content-type": part.content_type} for part in item.parts
     }
-    headers["explain"] = "True" if item.explain else "False"
+    if item.explain is not None:
+        headers["explain"] = "True" if item.explain else "False"
     headers.update(item.headers)
-    headers["url_path"] = item.url_path
+    if item.url_path is not None:
+        headers["url_path"] = item.url_path
+    if item.describe:
+        headers["describe"] = "True"
     return headers
 
 

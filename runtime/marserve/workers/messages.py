@@ -64,8 +64,9 @@ class BatchItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     id: str
     headers: list[tuple[str, str]]
     parts: list[BatchPart]
-    explain: bool
-    url_path: str
+    explain: bool | None
+    url_path: str | None
+    describe: bool = False
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):

@@ -163,7 +163,16 @@ class Worker:
             request = job.request
             parts = [(name, kind, len(body)) for name, kind, body in request.parts]
             buffers += [part[2] for part in request.parts]
-            items.append((request.id, request.headers, parts, request.explain, request.url_path))
+            items.append(
+                (
+                    request.id,
+                    request.headers,
+                    parts,
+                    request.explain,
+                    request.url_path,
+                    request.describe,
+                )
+            )
         assert self._channel is not None
         self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
 

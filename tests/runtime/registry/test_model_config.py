@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marserve.registry.model_config import ModelConfig, parse
+from marserve.registry.model_config import ModelConfig, TorchRun, parse
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,46 @@ from marserve.registry.model_config import ModelConfig, parse
             b"responseTimeout: 60\nstartupTimeout: 90\njobQueueSize: 5\n",
             ModelConfig(response_timeout_s=60, startup_timeout_s=90, queue_size=5),
         ),
-        (b"{batchSize: 4, handler: {profile: true}, deviceType: gpu}", ModelConfig(batch_size=4)),
+        (b"{batchSize: 4, handler: {profile: true}, pt2: x}", ModelConfig(batch_size=4)),
+        (
+            b"deviceType: gpu\ndeviceIds: [0, 2]\nparallelType: tp\nparallelLevel: 2\n",
+            ModelConfig(device_type="gpu", device_ids=(0, 2), parallel_type="tp", parallel_level=2),
+        ),
+        (
+            b"torchrun: {nproc-per-node: 4, nnodes: 2, rdzv-backend: static, master-port: 29501}",
+            ModelConfig(
+                torchrun=TorchRun(
+                    nnodes="2", nproc_per_node=4, rdzv_backend="static", master_port=29501
+                )
+            ),
+        ),
+        (
+            b"maxRetryTimeoutInSec: 5\nclientTimeoutInMills: 700\nuseJobTicket: true\n"
+            b"useVenv: true\nasyncCommunication: true\ncontinuousBatching: false\n",
+            ModelConfig(
+                max_retry_s=5,
+                client_timeout_ms=700,
+                use_job_ticket=True,
+                use_venv=True,
+                async_communication=True,
+                continuous_batching=False,
+            ),
+        ),
+        (
+            b"sequenceBatching: true\nsequenceMaxIdleMSec: 60\nsequenceTimeoutMSec: 900\n"
+            b"maxNumSequence: 4\nmaxSequenceJobQueueSize: 10\n",
+            ModelConfig(
+                sequence_batching=True,
+                sequence_max_idle_ms=60,
+                sequence_timeout_ms=900,
+                max_sequences=4,
+                sequence_queue_size=10,
+            ),
+        ),
+        (
+            b"minWorkers: 0\nmaxWorkers: 4\nscaleUpQueueMSec: 50\nscaleDownIdleSec: 2\n",
+            ModelConfig(min_workers=0, max_workers=4, scale_up_queue_ms=50, scale_down_idle_s=2),
+        ),
         (b"x: &x 7\nbatchSize: *x", ModelConfig(batch_size=7)),
         (b"batchSize: null\nminWorkers: ~", ModelConfig()),
         (b"batchSize: 2147483647", ModelConfig(batch_size=2147483647)),
@@ -48,6 +87,15 @@ def test_settings_are_read_and_everything_else_is_the_handler_s(text, expected):
         ),
         (b"jobQueueSize: 0", "jobQueueSize is 0, not a whole number from 1 to 2147483647; ignored"),
         (b"minWorkers: 3\nmaxWorkers: 2", "maxWorkers is less than minWorkers; both are ignored"),
+        (b"useVenv: 'yes'", "useVenv is 'yes', not true or false; ignored"),
+        (b"deviceType: tpu", "deviceType is 'tpu', not cpu or gpu; ignored"),
+        (b"deviceIds: [0, x]", "deviceIds is [0, 'x'], not a list of device numbers; ignored"),
+        (b"parallelType: all", "parallelType is 'all', not pp or tp or pptp or custom; ignored"),
+        (b"torchrun: 4", "torchrun is 4, not settings by name; ignored"),
+        (
+            b"sequenceBatching: true",
+            "sequenceBatching needs a sequenceMaxIdleMSec of at least 1; ignored",
+        ),
         (b"- minWorkers: 1", "it does not hold settings by name"),
         (b"just text", "it does not hold settings by name"),
     ],
@@ -178,9 +226,10 @@ keys = st.sampled_from(["minWorkers", "maxWorkers", "batchSize", "maxBatchDelay"
 def test_what_is_taken_is_a_whole_number_within_bounds(document):
     config, _ = parse(yaml.safe_dump(document, allow_unicode=True).encode())
 
-    for name in ("min_workers", "max_workers", "batch_size", "queue_size"):
+    for name in ("max_workers", "batch_size", "queue_size"):
         value = getattr(config, name)
         assert value is None or 1 <= value <= 2**31 - 1
+    assert config.min_workers is None or 0 <= config.min_workers <= 2**31 - 1
     assert config.max_batch_delay_ms is None or 0 <= config.max_batch_delay_ms <= 2**31 - 1
     if config.min_workers is not None and config.max_workers is not None:
         assert config.min_workers <= config.max_workers

@@ -8,7 +8,7 @@ import pytest
 from marserve.config import ModelOverrides, load
 from marserve.model_version import Settings
 from marserve.protocols.management import Registration
-from marserve.registry.model_config import ModelConfig
+from marserve.registry.model_config import ModelConfig, TorchRun
 from marserve.registry.precedence import Sources, decide
 
 CONFIG = replace(
@@ -166,3 +166,49 @@ def test_models_of_the_start_get_workers_even_where_the_default_is_none(
     settings = decide(replace(NOTHING, at_startup=at_startup, config=config))
 
     assert (settings.min_workers, settings.max_workers) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "wanted"),
+    [
+        (ModelConfig(device_type="gpu", device_ids=(1, 0)), {"device_ids": (1, 0)}),
+        (ModelConfig(max_retry_s=5, client_timeout_ms=9), {"max_retry_s": 5}),
+        (ModelConfig(use_job_ticket=True, use_venv=True), {"use_job_ticket": True}),
+        (ModelConfig(parallel_level=2), {"parallel_level": 0, "parallel_type": ""}),
+        (
+            ModelConfig(parallel_type="tp", parallel_level=2),
+            {"parallel_level": 2, "parallel_type": "tp"},
+        ),
+        (
+            ModelConfig(parallel_type="pp", torchrun=TorchRun(nproc_per_node=4)),
+            {"parallel_level": 4},
+        ),
+        (
+            ModelConfig(parallel_type="custom", parallel_level=3, torchrun=TorchRun()),
+            {"parallel_level": 3},
+        ),
+        (
+            ModelConfig(sequence_batching=True, sequence_max_idle_ms=9, max_sequences=2),
+            {"max_sequences": 3, "sequence_queue_size": 1, "sequence_max_idle_ms": 9},
+        ),
+        (
+            ModelConfig(
+                sequence_batching=True,
+                sequence_max_idle_ms=9,
+                batch_size=4,
+                min_workers=1,
+                max_workers=2,
+                sequence_queue_size=7,
+            ),
+            {"max_sequences": 8, "sequence_queue_size": 7},
+        ),
+        (
+            ModelConfig(max_sequences=5, sequence_timeout_ms=4),
+            {"max_sequences": 0, "sequence_timeout_ms": 0},
+        ),
+    ],
+)
+def test_what_only_the_archive_can_say_is_taken_over_with_its_own_rules(yaml, wanted):
+    settings = decide(replace(NOTHING, yaml=yaml))
+
+    assert {name: getattr(settings, name) for name in wanted} == wanted
