@@ -28,16 +28,16 @@ CONNECTIONS = (1, 16, 64)
 PORT = 18090
 OURS = f"""
 import asyncio, socket, uvloop
-from marserve.protocols import torchserve
+from marserve.protocols.heads import Heads
 from marserve.servers.http import HttpServer
 from marserve.servers.request_ids import RequestIds
 
 async def main():
     sock = socket.create_server(("127.0.0.1", {PORT}))
     sock.setblocking(False)
-    ids = RequestIds()
+    ids, heads = RequestIds(), Heads()
     def answer(exchange):
-        exchange.respond(torchserve.plain_head(ids.draw(), 2, exchange.keep_alive), b"ok")
+        exchange.respond(heads.plain(ids.draw(), 2, exchange.keep_alive), b"ok")
     await HttpServer(sock, 1 << 20, answer, lambda exchange, status: None).start()
     await asyncio.Event().wait()
 

@@ -1,4 +1,4 @@
-"""The command `archiver`: packs, inspects and verifies model archives.
+"""The command `archiver`: packs, inspects and verifies archives of models and workflows.
 
 Turns argv into calls and errors into one sentence and an exit code; decides nothing else.
 """
@@ -27,6 +27,7 @@ from marserve_archiver.members import MIB
 from marserve_archiver.packing import ARCHIVE_FORMATS, pack
 from marserve_archiver.report import Report, as_json, as_text, count_text, printable, size_text
 from marserve_archiver.verification import verify
+from marserve_archiver.workflow_packing import WorkflowRecipe, pack_workflow
 
 OK, USAGE, MISSING, EXISTS, REFUSED, INVALID, SYSTEM, INTERRUPTED = 0, 2, 3, 4, 5, 6, 7, 130
 
@@ -43,6 +44,7 @@ _DESCRIPTION: Final = """\
 Packs a trained model, its handler and its files into one archive that MarServe serves.
 
   archiver [pack] --model-name NAME --version VERSION --handler HANDLER ...
+  archiver workflow --workflow-name NAME --spec-file FILE ...
   archiver inspect ARCHIVE [--json]     manifest, files and digest of an archive
   archiver verify ARCHIVE               every problem of an archive
 """
@@ -64,7 +66,7 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {"pack": _pack, "inspect": _inspect, "verify": _verify}
+    commands = {"pack": _pack, "workflow": _workflow, "inspect": _inspect, "verify": _verify}
     # without a command it is a pack, as scripts made for torch-model-archiver expect
     is_named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments.pop(0) if is_named else "pack"
@@ -93,7 +95,7 @@ def _pack(arguments: list[str]) -> int:
         handler=options.handler,
         model_file=options.model_file,
         serialized_file=options.serialized_file,
-        extra_files=tuple(filter(None, map(str.strip, options.extra_files.split(",")))),
+        extra_files=_entries(options.extra_files),
         requirements_file=options.requirements_file,
         config_file=options.config_file,
         runtime=options.runtime,
@@ -112,6 +114,34 @@ def _pack(arguments: list[str]) -> int:
         progress.clear()
     with open_archive(path) as archive:
         _say(f"{_line(archive)}, {size_text(_size_bytes(archive))}")
+    return OK
+
+
+def _workflow(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="archiver workflow",
+        description="Packs a workflow: models and functions that pass on what they answer.",
+    )
+    add = parser.add_argument
+    add("--workflow-name", required=True, metavar="NAME", help="also the name of the archive")
+    add("--spec-file", required=True, type=Path, metavar="FILE", help="models and graph, in YAML")
+    add("--handler", type=Path, metavar="FILE", help="Python file with the graph's functions")
+    add("--extra-files", default="", metavar="A,B,...", help="more files, as for a model")
+    add("--export-path", type=Path, default=Path(), metavar="FOLDER", help="where to write (.)")
+    add("-f", "--force", action="store_true", help="replace an archive that exists")
+    options = parser.parse_args(arguments)
+    recipe = WorkflowRecipe(
+        workflow_name=options.workflow_name,
+        spec_file=options.spec_file,
+        handler=options.handler,
+        extra_files=_entries(options.extra_files),
+    )
+    path = pack_workflow(recipe, options.export_path, force=options.force, on_note=_note)
+    with open_archive(path) as archive:
+        _say(
+            printable(f"{path}: {recipe.workflow_name}, {_files(archive)}, ")
+            + size_text(_size_bytes(archive))
+        )
     return OK
 
 
@@ -228,9 +258,16 @@ class _ProgressLine:
 
 
 def _line(archive: Archive) -> str:
-    count = count_text(sum(not member.is_directory for member in archive.members), "file")
     name = archive.manifest.model_name or "(no name)"
-    return printable(f"{archive.path}: {name} {archive.manifest.model_version}, {count}")
+    return printable(f"{archive.path}: {name} {archive.manifest.model_version}, {_files(archive)}")
+
+
+def _files(archive: Archive) -> str:
+    return count_text(sum(not member.is_directory for member in archive.members), "file")
+
+
+def _entries(extra_files: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, extra_files.split(","))))
 
 
 def _size_bytes(archive: Archive) -> int:

@@ -10,7 +10,7 @@ import glob
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,20 +109,48 @@ def collect(recipe: Recipe, on_note: Callable[[str], None] = lambda note: None) 
         requirements_file=_base_name(recipe.requirements_file),
         config_file=_base_name(recipe.config_file),
         runtime=recipe.runtime,
-        created_on=_created_on(os.environ.get("SOURCE_DATE_EPOCH")),
-        archiver_version=_archiver_version(),
+        created_on=created_on(os.environ.get("SOURCE_DATE_EPOCH")),
+        archiver_version=archiver_version(),
     )
-    found: dict[str, Path] = {}
-    for name, path in _named_files(recipe, handler_path):
-        _enter(found, name, path)
-    for entry in recipe.extra_files:
-        for name, path in _extra_files(entry, on_note):
-            _enter(found, name, path)
-    sources = tuple(
-        _source(path, name, manifest.serialized_file) for name, path in sorted(found.items())
-    )
-    _check_members(sources)
+    named = {
+        "handler": handler_path,
+        "model file": recipe.model_file,
+        "serialized file": recipe.serialized_file,
+        "requirements file": recipe.requirements_file,
+        "config file": recipe.config_file,
+    }
+    sources = gather(named, recipe.extra_files, manifest.serialized_file, MANIFEST_NAME, on_note)
     return Collection(manifest, sources)
+
+
+def gather(
+    named: Mapping[str, Path | None],
+    extra_files: Iterable[str],
+    serialized_file: str | None,
+    manifest_name: str,
+    on_note: Callable[[str], None],
+) -> tuple[Source, ...]:
+    """The files of an archive, sorted by name.
+
+    Args:
+        named: single files, by what each is in an error.
+        extra_files: files, directories and wildcards.
+        serialized_file: the name of the file that holds the weights.
+        manifest_name: where the archive's manifest will be.
+        on_note: hears what is odd but no error.
+
+    Raises:
+        InputMissing, InputInvalid, InputClash: as `collect` does.
+    """
+    found: dict[str, Path] = {}
+    for name, path in _named_files(named):
+        _enter(found, name, path, manifest_name)
+    for entry in extra_files:
+        for name, path in _extra_files(entry, on_note):
+            _enter(found, name, path, manifest_name)
+    sources = tuple(_source(path, name, serialized_file) for name, path in sorted(found.items()))
+    _check_members(sources, manifest_name)
+    return sources
 
 
 def find_handler(value: str, runtime: str) -> tuple[Path | None, str]:
@@ -151,13 +179,22 @@ def find_handler(value: str, runtime: str) -> tuple[Path | None, str]:
     )
 
 
-def _check_names(recipe: Recipe) -> None:
-    if not MODEL_NAME.fullmatch(recipe.model_name):
+def check_name(what: str, name: str) -> None:
+    """Refuses a name that no model (`what`) can have.
+
+    Raises:
+        InputInvalid: with the rule.
+    """
+    if not MODEL_NAME.fullmatch(name):
         raise InputInvalid(
             "input-invalid",
-            f"The model name {recipe.model_name!r} cannot be used: it must begin with a letter or "
+            f"The {what} name {name!r} cannot be used: it must begin with a letter or "
             "digit and hold only letters, digits, '.', '_' and '-' (128 at most).",
         )
+
+
+def _check_names(recipe: Recipe) -> None:
+    check_name("model", recipe.model_name)
     if not VERSION.fullmatch(recipe.version):
         raise InputInvalid(
             "input-invalid",
@@ -170,14 +207,7 @@ def _check_names(recipe: Recipe) -> None:
         )
 
 
-def _named_files(recipe: Recipe, handler_path: Path | None) -> Iterator[tuple[str, Path]]:
-    named = {
-        "handler": handler_path,
-        "model file": recipe.model_file,
-        "serialized file": recipe.serialized_file,
-        "requirements file": recipe.requirements_file,
-        "config file": recipe.config_file,
-    }
+def _named_files(named: Mapping[str, Path | None]) -> Iterator[tuple[str, Path]]:
     for what, path in named.items():
         if path is None:
             continue
@@ -220,16 +250,16 @@ def _below(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[tuple
             yield from _below(path, f"{prefix}{path.name}/", (*above, real))
 
 
-def _enter(found: dict[str, Path], name: str, path: Path) -> None:
+def _enter(found: dict[str, Path], name: str, path: Path, manifest_name: str) -> None:
     """Two files of one name: TorchServe's archiver let the later win without a word; we refuse."""
     if not path.exists():
         raise InputMissing("input-missing", f"{path} is a link to a file that does not exist.")
     if not path.is_file():
         raise InputInvalid("input-invalid", f"{path} is not a regular file.")
-    if name == MANIFEST_NAME:
+    if name == manifest_name:
         raise InputClash(
             "clash",
-            f"{path} would replace the manifest that is written now; leave {MANIFEST_NAME} out of "
+            f"{path} would replace the manifest that is written now; leave {manifest_name} out of "
             "the extra files.",
         )
     other = found.setdefault(name, path)
@@ -268,15 +298,15 @@ def _is_text(path: Path) -> bool:
     return b"\0" not in start and "\ufffd" not in start.decode(errors="replace")[:-1]
 
 
-def _check_members(sources: tuple[Source, ...]) -> None:
-    members = [Member(MANIFEST_NAME, False, 0, 0, "plain")]
+def _check_members(sources: tuple[Source, ...], manifest_name: str) -> None:
+    members = [Member(manifest_name, False, 0, 0, "plain")]
     members += [Member(s.member, False, s.size_bytes, s.size_bytes, "plain") for s in sources]
     problem: ArchiveError | None = next(member_problems(members), None)
     if problem is not None:
         raise InputInvalid("input-invalid", f"{problem} Rename the file.") from problem
 
 
-def _created_on(source_date_epoch: str | None) -> str:
+def created_on(source_date_epoch: str | None) -> str:
     """The manifest's time of creation: not now, so that equal inputs give equal archives.
 
     Equal bytes mean an equal digest, and the server's cache and a deployment's change detection
@@ -294,7 +324,8 @@ def _created_on(source_date_epoch: str | None) -> str:
     return moment.strftime("%d/%m/%Y %H:%M:%S")
 
 
-def _archiver_version() -> str | None:
+def archiver_version() -> str | None:
+    """The release of this package; None in a source tree."""
     try:
         return importlib.metadata.version(_DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:  # run from a source tree

@@ -85,10 +85,10 @@ def parse(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Manifest:
         ManifestInvalid: no JSON object, a value of the wrong type, an unknown runtime, too large.
     """
     check_size(len(content), limits)
-    document = _object(_decoded(content), "The manifest")
-    model = _object(document.get("model", {}), 'The manifest\'s "model"')
-    known = {name: _text(document, key) for key, name in _TOP_KEYS.items()}
-    known |= {name: _text(model, key) for key, name in _MODEL_KEYS.items()}
+    document = json_object(content)
+    model = sub_object(document, "model")
+    known = {name: text_of(document, key) for key, name in _TOP_KEYS.items()}
+    known |= {name: text_of(model, key) for key, name in _MODEL_KEYS.items()}
     runtime = known.pop("runtime") or "python"
     if runtime not in RUNTIMES:
         raise ManifestInvalid(
@@ -140,6 +140,40 @@ def file_problems(manifest: Manifest, present: Collection[str]) -> Iterator[Arch
             )
 
 
+def json_object(content: bytes) -> dict[str, object]:
+    """The JSON object in the bytes of a manifest.
+
+    Raises:
+        ManifestInvalid: it is none.
+    """
+    return _object(_decoded(content), "The manifest")
+
+
+def sub_object(values: Mapping[str, object], key: str) -> dict[str, object]:
+    """The object under a key of the manifest; empty when there is none.
+
+    Raises:
+        ManifestInvalid: something else is there.
+    """
+    return _object(values.get(key, {}), f'The manifest\'s "{key}"')
+
+
+def text_of(values: Mapping[str, object], key: str) -> str | None:
+    """The text under a key; None when there is none, or an empty one.
+
+    Raises:
+        ManifestInvalid: something else is there.
+    """
+    value = values.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)  # "modelVersion": 1.0 without quotes is common in hand-written files
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ManifestInvalid("bad-manifest", f"The manifest's {key} must be a string.")
+    return value
+
+
 def _decoded(content: bytes) -> object:
     try:
         document: object = json.loads(
@@ -164,17 +198,6 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _object(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ManifestInvalid("bad-manifest", f"{what} must be a JSON object.")
-    return value
-
-
-def _text(values: Mapping[str, object], key: str) -> str | None:
-    value = values.get(key)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)  # "modelVersion": 1.0 without quotes is common in hand-written files
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise ManifestInvalid("bad-manifest", f"The manifest's {key} must be a string.")
     return value
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from marserve_archiver.archive import open_archive
-from marserve_archiver.collect import Collection, Recipe, collect
+from marserve_archiver.collect import Collection, Recipe, Source, collect
 from marserve_archiver.errors import ArchiveError, ArchiveExists, InputInvalid
 from marserve_archiver.extraction import PARTIAL_SUFFIX, sync_folder
 from marserve_archiver.manifest import MANIFEST_NAME
@@ -55,21 +55,49 @@ def pack(
         OSError: the target cannot be written.
     """
     collection = collect(recipe, on_note)
-    _make_export_path(export_path)
     target = export_path / (recipe.model_name + _SUFFIXES[archive_format])
-    _check_target(target, archive_format, force=force)
-    _check_sources(collection, target)
+
+    def write(partial: Path) -> None:
+        _write(collection, partial, archive_format, on_progress)
+
+    is_folder = archive_format == "no-archive"
+    write_whole(target, collection.sources, write, force=force, is_folder=is_folder)
+    return target
+
+
+def write_whole(
+    target: Path,
+    sources: Iterable[Source],
+    write: Callable[[Path], None],
+    *,
+    force: bool,
+    is_folder: bool = False,
+) -> None:
+    """Has `write` make an archive, which gets its name when it is complete and can be read.
+
+    Args:
+        target: the archive; its folder is made if it is missing.
+        sources: what is packed.
+        write: writes the archive to the path it is given, durably.
+        force: replaces an archive that is there.
+        is_folder: the archive is a plain folder.
+
+    Raises:
+        ArchiveError, OSError: as `pack` does; nothing is left behind.
+    """
+    _make_export_path(target.parent)
+    _check_target(target, force=force, is_folder=is_folder)
+    _check_sources(sources, target)
     # the name is ours alone and not guessed by anyone; a pack that was killed leaves it visible
     # as what it is, a hidden partial file
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
-        _write(collection, partial, archive_format, on_progress)
+        write(partial)
         _check_readable(partial)
         _publish(partial, target, force=force)
     except BaseException:
         _remove(partial)
         raise
-    return target
 
 
 def _make_export_path(export_path: Path) -> None:
@@ -81,13 +109,13 @@ def _make_export_path(export_path: Path) -> None:
         ) from error
 
 
-def _check_target(target: Path, archive_format: ArchiveFormat, *, force: bool) -> None:
+def _check_target(target: Path, *, force: bool, is_folder: bool) -> None:
     if not target.exists():
         return
     if not force:
         raise _exists(target)
     is_replaceable = target.is_file()
-    if archive_format == "no-archive":
+    if is_folder:
         # --force means an older archive, never whatever folder happens to have the model's name
         is_replaceable = target.is_dir() and (target / MANIFEST_NAME).is_file()
     if not is_replaceable:
@@ -96,8 +124,8 @@ def _check_target(target: Path, archive_format: ArchiveFormat, *, force: bool) -
         )
 
 
-def _check_sources(collection: Collection, target: Path) -> None:
-    for source in collection.sources:
+def _check_sources(sources: Iterable[Source], target: Path) -> None:
+    for source in sources:
         path = source.path
         if path.resolve().is_relative_to(target.resolve()):
             raise InputInvalid(

@@ -14,7 +14,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -59,10 +59,23 @@ def write_zip(
     collection: Collection, file: BinaryIO, progress: Progress, *, is_stored: bool
 ) -> None:
     """Writes a zip file: weights stored at page boundaries, other files deflated."""
+    manifest = (MANIFEST_NAME, dump(collection.manifest))
+    write_zip_members(manifest, collection.sources, file, progress, is_stored=is_stored)
+
+
+def write_zip_members(
+    manifest: tuple[str, bytes],
+    sources: Iterable[Source],
+    file: BinaryIO,
+    progress: Progress,
+    *,
+    is_stored: bool = False,
+) -> None:
+    """Writes a zip file that begins with this manifest (its name and its bytes)."""
     with zipfile.ZipFile(file, "w") as archive:
-        manifest = _zip_entry(MANIFEST_NAME, is_packed=not is_stored)
-        archive.writestr(manifest, dump(collection.manifest))
-        for source in collection.sources:
+        name, content = manifest
+        archive.writestr(_zip_entry(name, is_packed=not is_stored), content)
+        for source in sources:
             is_packed = not is_stored and not source.is_weights and _is_worth_packing(source)
             entry = _zip_entry(source.member, is_packed=is_packed)
             entry.file_size = source.size_bytes

@@ -25,18 +25,32 @@ class BuiltIn:
     """The extra of the distribution that installs the frameworks."""
 
 
+_VISION: Final = ("PIL", "torch", "torchvision")
+
+
+def _torch(module: str, attribute: str, *frameworks: str) -> BuiltIn:
+    return BuiltIn(f"marserve_handlers.{module}", attribute, frameworks or ("torch",), "torch")
+
+
 _PASSTHROUGH: Final = BuiltIn("marserve_handlers.passthrough", "Passthrough")
 
 BUILT_INS: Final[dict[str, BuiltIn]] = {
-    "base_handler": BuiltIn("marserve_handlers.torch", "BaseHandler", ("torch",), "torch"),
+    "base_deepspeed_handler": _torch("distributed", "BaseDeepSpeedHandler"),
+    "base_handler": _torch("torch", "BaseHandler"),
+    "base_pippy_handler": _torch("distributed", "BasePippyHandler"),
+    "dali_image_classifier": _torch("dali", "DALIImageClassifier", *_VISION),
+    "densenet_handler": _torch("densenet", "DenseNetHandler"),
     "echo": _PASSTHROUGH,
-    "image_classifier": BuiltIn(
-        "marserve_handlers.vision", "ImageClassifier", ("PIL", "torch", "torchvision"), "torch"
-    ),
+    "image_classifier": _torch("vision", "ImageClassifier", *_VISION),
+    "image_segmenter": _torch("segmentation", "ImageSegmenter", *_VISION),
+    "object_detector": _torch("detection", "ObjectDetector", *_VISION),
     "passthrough": _PASSTHROUGH,
     "sklearn": BuiltIn(
         "marserve_handlers.sklearn", "SklearnHandler", ("joblib", "numpy", "sklearn"), "sklearn"
     ),
+    "text_classifier": _torch("text", "TextClassifier"),
+    "trt_llm_handler": _torch("trt_llm", "TRTLLMHandler"),
+    "vllm_handler": _torch("vllm", "VLLMHandler"),
 }
 
 

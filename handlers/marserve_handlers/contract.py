@@ -7,14 +7,21 @@ the part of it that belongs to the requests.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from marserve_handlers.metrics import Metrics
+from marserve_handlers.streaming import Connection, WorkerConnection
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN: Final = re.compile(r"[\x00\r\n]")
+_UNCOMPARED: Final = frozenset({"foreign_connection", "send_intermediate"})
+"""Attributes that say where a context is used, not what it holds."""
+
+SendIntermediate: TypeAlias = "Callable[[list[object], Context], None]"
+"""Sends one piece per request of the context's batch; statuses and headers are the context's."""
 
 
 class RequestProcessor:
@@ -93,7 +100,19 @@ class RequestProcessor:
 class Context:
     """The model, its surroundings and the requests of the current batch.
 
-    A handler may set attributes of its own; they live as long as the worker.
+    A handler may set attributes of its own; they live as long as the worker. Each request of an
+    asynchronous handler gets a deep copy; what cannot be copied (locks, engines) is shared.
+
+    Args:
+        model_name: the name under which the model is registered.
+        model_dir: where the archive's files are.
+        manifest: everything that `MAR-INF/MANIFEST.json` says.
+        batch_size: how many requests a batch holds at most.
+        gpu: the number of the worker's device; None: the CPU.
+        mms_version: the server's version.
+        limit_max_image_pixels: whether images of any size are to be refused.
+        metrics: where figures are reported; None: to an object of its own.
+        model_yaml_config: everything that the model's YAML file says.
 
     Attributes:
         model_name: the name under which the model is registered.
@@ -103,53 +122,90 @@ class Context:
         request_processor: one entry per request of the batch; None while the model loads.
         metrics: report figures of your own here.
         stopping_criteria: None, or one callable per request.
+        send_intermediate: sends pieces of answers before the answers; None where nobody waits for
+            them. Handlers call `send_intermediate_predict_response`.
+        foreign_connection: a socket that was put in the place of `cl_socket`, as tests of handlers
+            do; None in a worker.
     """
 
     def __init__(
         self,
-        *,
         model_name: str,
-        manifest: dict[str, Any],
         model_dir: str,
+        manifest: dict[str, Any],
         batch_size: int,
-        gpu_id: int | None,
-        model_yaml_config: dict[str, Any] | None = None,
+        gpu: int | None = None,
+        mms_version: str = "",
         limit_max_image_pixels: bool = True,
-        server_version: str = "",
+        metrics: Metrics | None = None,
+        model_yaml_config: dict[str, Any] | None = None,
     ) -> None:
         self.model_name = model_name
         self.manifest = manifest
         self.model_yaml_config: dict[str, Any] = model_yaml_config or {}
         self._system_properties: dict[str, Any] = {
             "model_dir": model_dir,
-            "gpu_id": gpu_id,
+            "gpu_id": gpu,
             "batch_size": batch_size,
             "server_name": "MMS",
-            "server_version": server_version,
+            "server_version": mms_version,
             "limit_max_image_pixels": limit_max_image_pixels,
         }
         self.request_ids: dict[int, str] | None = None
         self.request_processor: list[RequestProcessor] | None = None
-        self.metrics = Metrics(model_name)
+        self.metrics = _default_metrics(model_name) if metrics is None else metrics
         self.stopping_criteria: Sequence[Callable[[Any], bool | None]] | None = None
+        self.send_intermediate: SendIntermediate | None = None
+        self.foreign_connection: Connection | None = None
         self.header_key_sequence_id = "ts_request_sequence_id"
         self.header_key_sequence_start = "ts_request_sequence_start"
         self.header_key_sequence_end = "ts_request_sequence_end"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Context) and self.__dict__ == other.__dict__
+        if not isinstance(other, Context):
+            return NotImplemented
+        return _compared(self) == _compared(other)
 
     __hash__ = None  # type: ignore[assignment] # mutable, compared by content
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Context:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        for name, value in self.__dict__.items():
+            is_ours = name in _UNCOMPARED  # the worker's, not the model's
+            copied.__dict__[name] = value if is_ours else _copied(value, memo)
+        return copied
 
     @property
     def system_properties(self) -> dict[str, Any]:
         """model_dir, gpu_id, batch_size, server_name, server_version, limit_max_image_pixels."""
         return self._system_properties
 
+    @property
+    def cl_socket(self) -> Connection:
+        """Takes intermediate responses that `create_predict_response` made.
+
+        Raises:
+            AttributeError: the model is still loading.
+        """
+        if self.foreign_connection is not None:
+            return self.foreign_connection
+        if self.request_ids is None:
+            raise AttributeError(
+                "There is no cl_socket yet: intermediate responses are sent from handle, not from "
+                "initialize."
+            )
+        return WorkerConnection(self)
+
+    @cl_socket.setter
+    def cl_socket(self, connection: Connection) -> None:
+        self.foreign_connection = connection
+
     def begin_batch(self, request_ids: Sequence[str], headers: Sequence[dict[str, Any]]) -> None:
         """Forget the last batch and take up this one. Called by the server, not by handlers."""
         self.request_ids = dict(enumerate(request_ids))
         self.request_processor = [RequestProcessor(header) for header in headers]
+        self.metrics.set_request_ids(self.request_ids)
 
     # --- the request --------------------------------------------------------------------------
 
@@ -208,6 +264,23 @@ class Context:
                 "There is no request yet: headers and statuses exist in handle, not in initialize."
             )
         return self.request_processor[idx]
+
+
+def _default_metrics(model_name: str) -> Metrics:
+    metrics = Metrics(model_name=model_name)
+    metrics.initialize_cache()
+    return metrics
+
+
+def _compared(context: Context) -> dict[str, Any]:
+    return {name: value for name, value in vars(context).items() if name not in _UNCOMPARED}
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    try:
+        return copy.deepcopy(value, memo)
+    except (TypeError, ValueError, RuntimeError, copy.Error):
+        return value  # locks, sockets, tensors of a graph: nobody can copy them
 
 
 def _check_text(what: str, value: str) -> None:

@@ -6,7 +6,9 @@ difference. What user code raises while it runs passes through unchanged.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,13 @@ from typing import Any, Final
 
 from marserve_handlers.contract import Context
 from marserve_handlers.errors import HandlerLoadFailed, HandlerNotFound
-from marserve_handlers.model_files import find_file, import_file, list_classes_from_module
+from marserve_handlers.model_files import (
+    cause,
+    find_file,
+    import_file,
+    list_classes_from_module,
+    remedy,
+)
 
 FUNCTION: Final = "handle"
 
@@ -29,7 +37,7 @@ class EntryPoint:
         name: how to call it in an error.
 
     Raises:
-        HandlerLoadFailed: the target is neither, or its handle is asynchronous.
+        HandlerLoadFailed: the target is neither.
     """
 
     def __init__(self, target: object, name: str) -> None:
@@ -50,11 +58,8 @@ class EntryPoint:
             raise HandlerLoadFailed(
                 f"{name} is a {type(target).__name__}; a handler is a class or a function"
             )
-        if inspect.iscoroutinefunction(function):
-            raise HandlerLoadFailed(
-                f"{name}: handle is declared with async def, which this server cannot call; "
-                "declare it with def"
-            )
+        self.is_async = inspect.iscoroutinefunction(function)
+        """Whether `handle` is declared with async def: its result must be awaited."""
 
     def initialize(self, context: Context) -> None:
         """Let the handler load its model: `initialize(context)`, or `function(None, context)`."""
@@ -63,10 +68,10 @@ class EntryPoint:
             self._function(None, context)
             return
         self._instance = self._type()
-        self._function = self._instance.handle
         initialize = getattr(self._instance, "initialize", None)
         if initialize is not None:
             initialize(context)
+        self._function = self._instance.handle  # initialize may have put another in its place
 
     def handle(self, rows: list[dict[str, object]], context: Context) -> Any:
         """Whatever the handler returns for these rows; a good one returns one result per row."""
@@ -86,8 +91,9 @@ def load_entry_point(handler: str, model_dir: Path, find_named: FindNamed) -> En
     """The entry point that `handler` names.
 
     Args:
-        handler: `module.py`, `module`, `folder/module.py:function`, or the name of an installed
-            handler. A file of the model directory comes before an installed handler.
+        handler: `module.py`, `module`, `folder/module.py:function`, the name of an installed
+            handler, or a module of an installed package. A file of the model directory comes
+            before an installed handler, and that before a package.
         model_dir: where the model's files are; it becomes the first entry of `sys.path`.
         find_named: the installed handler of a name, or None.
 
@@ -104,7 +110,32 @@ def load_entry_point(handler: str, model_dir: Path, find_named: FindNamed) -> En
         target = find_named(name)
         if target is not None:
             return EntryPoint(target, name)
-    raise HandlerNotFound(handler)
+    installed = _installed(path, model_dir)
+    if installed is None:
+        raise HandlerNotFound(handler)
+    return EntryPoint(_pick(installed, function or FUNCTION, handler), handler)
+
+
+def _installed(path: str, model_dir: Path) -> ModuleType | None:
+    """The module of an installed package that `folder/module.py` or `module` names, if any."""
+    name = path.removesuffix(".py").replace("/", ".")
+    top = name.partition(".")[0]
+    parts_are_names = all(part.isidentifier() for part in name.split("."))
+    if not parts_are_names or top in sys.stdlib_module_names or top == "ts":
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder is no module
+            return None
+        return importlib.import_module(name)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            return None
+        raise HandlerLoadFailed(
+            f"the handler {name} could not be imported: {cause(error, model_dir)}{remedy(error)}"
+        ) from error
 
 
 def _pick(module: ModuleType, function: str, file_name: str) -> object:

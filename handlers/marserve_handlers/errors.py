@@ -5,8 +5,11 @@ HandlerError
 ├── HandlerLoadFailed     the handler, its model file or its weights cannot be loaded
 ├── UnsupportedOutput     the handler returned something that has no bytes
 └── MetricsError          a metric was named or measured in a way that cannot be
-    ├── MetricsCacheKeyError
-    └── MetricsCacheValueError
+    ├── MetricsCacheKeyError      (also a KeyError)
+    ├── MetricsCacheTypeError     (also a TypeError)
+    ├── MetricsCacheValueError    (also a ValueError)
+    ├── MetricsCacheIOError       (also an OSError)
+    └── MetricsCachePyYamlError
 
 PredictionException       raised by a handler on purpose: this request gets this status
 """
@@ -45,12 +48,27 @@ class MetricsError(HandlerError):
     """The base of what `context.metrics` refuses."""
 
 
-class MetricsCacheKeyError(MetricsError):
+class MetricsCacheKeyError(MetricsError, KeyError):
     """No metric of this name and type was recorded or declared."""
 
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would quote the sentence
 
-class MetricsCacheValueError(MetricsError):
+
+class MetricsCacheTypeError(MetricsError, TypeError):
+    """A name, a unit, a type or a dimension is not of the type that metrics take."""
+
+
+class MetricsCacheValueError(MetricsError, ValueError):
     """A unit or a type is not one that metrics have."""
+
+
+class MetricsCacheIOError(MetricsError, OSError):
+    """The file that declares metrics cannot be read."""
+
+
+class MetricsCachePyYamlError(MetricsError):
+    """The file that declares metrics is not YAML."""
 
 
 class PredictionException(Exception):

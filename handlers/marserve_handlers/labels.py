@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 LABELS_FILE: Final = "index_to_name.json"
 
+_log = logging.getLogger("marserve_handlers.labels")
+
 
 def load_label_mapping(mapping_file_path: str | Path) -> dict[str, str] | None:
-    """Index (as text) to class name; None when there is no such file.
+    """Index (as text) to class name; None, and a line in the log, when there is no such file.
 
     The file holds `{"0": "cat"}`, `{"0": ["n01", "cat"]}` (the last entry counts), or
     `{"object_type_names": ["background", "cat"]}`.
@@ -21,6 +24,7 @@ def load_label_mapping(mapping_file_path: str | Path) -> dict[str, str] | None:
     """
     path = Path(mapping_file_path)
     if not path.is_file():
+        _log.warning("%s is missing. Inference output will not include class name.", path)
         return None
     mapping = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(mapping, dict):
@@ -46,7 +50,7 @@ def map_class_to_label(
     rows = [list(row) for row in probs]
     classes = [range(len(row)) for row in rows] if lbl_classes is None else lbl_classes
     return [
-        {_label(mapping, index): prob for index, prob in zip(indices, row, strict=True)}
+        {_label(mapping, index): prob for index, prob in zip(indices, row, strict=False)}
         for indices, row in zip(classes, rows, strict=True)
     ]
 

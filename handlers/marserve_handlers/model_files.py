@@ -18,6 +18,15 @@ from marserve_handlers.errors import HandlerLoadFailed
 
 _OURS: Final = frozenset({"ts", "marserve", "marserve_archiver", "marserve_handlers"})
 
+_DISTRIBUTIONS: Final = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
+"""What to install for modules that are called otherwise."""
+
 
 def find_file(model_dir: Path, name: str) -> Path | None:
     """The python file that `name` (with or without `.py`) means, or None.
@@ -59,6 +68,7 @@ def import_file(file: Path, model_dir: Path, what: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise HandlerLoadFailed(
             f"the {what} {file.name} could not be imported: {cause(error, model_dir)}"
+            f"{remedy(error)}"
         ) from error
 
 
@@ -77,6 +87,18 @@ def list_classes_from_module(
     return [found for found in classes if issubclass(found, parent_class)]
 
 
+def get_yaml_config(yaml_file_path: str | Path) -> Any:
+    """What a YAML file says: plain maps, lists and values.
+
+    Raises:
+        OSError: the file cannot be read.
+        yaml.YAMLError: it is no YAML, or asks for python objects.
+    """
+    import yaml  # only here: handlers get their own YAML file read
+
+    return yaml.safe_load(Path(yaml_file_path).read_text(encoding="utf-8"))
+
+
 def module_name(file: Path) -> str:
     """The name that `file` is imported under: its stem, unless that would replace something.
 
@@ -85,6 +107,19 @@ def module_name(file: Path) -> str:
     stem = file.stem
     is_taken = stem in _OURS or stem in sys.stdlib_module_names
     return f"model_{stem}" if is_taken else stem
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about a package that is missing, to follow the cause; "" when none is."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    module = error.name.partition(".")[0]
+    if module in sys.modules:
+        return ""  # the package is there, but in a release without this part
+    return (
+        f"; the package {_DISTRIBUTIONS.get(module, module)} is not installed where the worker "
+        "runs: list it in the archive's requirements file, or install it beside the server"
+    )
 
 
 def cause(error: BaseException, model_dir: Path) -> str:

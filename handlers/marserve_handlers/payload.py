@@ -96,7 +96,7 @@ def _utf8(text: str) -> bytes:
 def _json(item: object) -> bytes:
     try:
         flat = _flat_json(item)
-        text = json.dumps(item, indent=2, default=_plain) if flat is None else flat
+        text = json.dumps(item, indent=2, default=plain) if flat is None else flat
     except (TypeError, ValueError, RecursionError) as error:
         raise UnsupportedOutput(
             f"A {type(item).__name__} was returned that JSON cannot hold ({error}). Return bytes, "
@@ -121,7 +121,12 @@ def _flat_json(item: object) -> str | None:
     return None
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """What `json.dumps(default=…)` makes of a numpy value.
+
+    Raises:
+        TypeError: it is none.
+    """
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
         listed: object = value.tolist()  # pyright: ignore[reportAttributeAccessIssue] # narrowed by a lookup

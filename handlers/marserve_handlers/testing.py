@@ -6,20 +6,25 @@ model directory, are put back afterwards, so one test's `handler.py` is not anot
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from marserve_handlers import builtin, torchserve
 from marserve_handlers.contract import Context
 from marserve_handlers.entry_point import EntryPoint, load_entry_point
+from marserve_handlers.envelopes import wrap
 from marserve_handlers.errors import HandlerError
 from marserve_handlers.payload import encode_item
+
+Handle = Callable[[Any, Context], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Result:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    pieces: tuple[bytes, ...] = ()
+    """What came before the body, when the handler streams. Status and headers are the first's."""
 
     @property
     def text(self) -> str:
@@ -50,8 +57,12 @@ def run_handler(
     model_yaml_config: dict[str, Any] | None = None,
     model_name: str = "model",
     gpu_id: int | None = None,
+    envelope: str | None = None,
 ) -> list[Result]:
     """Load a handler, give it one batch, close it.
+
+    A handler whose `handle` is asynchronous gets each request by itself, all at the same time, as
+    in a worker.
 
     Args:
         handler: a class, a function, a file of `model_dir` (`handler.py`, `handler.py:function`)
@@ -64,6 +75,7 @@ def run_handler(
         model_yaml_config: what `context.model_yaml_config` holds.
         model_name: the name of the model.
         gpu_id: the device that the worker would have been given.
+        envelope: the server's `service_envelope`, if it has one.
 
     Returns:
         One result per request, in order.
@@ -80,16 +92,50 @@ def run_handler(
             manifest=manifest or {"model": {"modelName": model_name}},
             model_dir=str(directory),
             batch_size=max(1, len(rows)),
-            gpu_id=gpu_id,
+            gpu=gpu_id,
             model_yaml_config=model_yaml_config,
         )
         entry.initialize(context)
+        handle = wrap(envelope, entry.handle, entry.is_async) if envelope else entry.handle
+        told = _headers(headers, len(rows))
         try:
-            ids = [f"request-{index}" for index in range(len(rows))]
-            context.begin_batch(ids, _headers(headers, len(rows)))
-            return _results(entry.handle(rows, context), context, len(rows))
+            if entry.is_async:
+                return asyncio.run(_run_each(handle, rows, told, context))
+            return _run_batch(handle, rows, told, context)
         finally:
             entry.close()
+
+
+def _run_batch(
+    handle: Handle, rows: list[Any], headers: list[dict[str, Any]], context: Context
+) -> list[Result]:
+    pieces = _take_up(context, [f"request-{index}" for index in range(len(rows))], headers)
+    return _results(handle(rows, context), context, pieces)
+
+
+async def _run_each(
+    handle: Handle, rows: list[Any], headers: list[dict[str, Any]], context: Context
+) -> list[Result]:
+    async def run(index: int) -> list[Result]:
+        own = copy.deepcopy(context)
+        pieces = _take_up(own, [f"request-{index}"], [headers[index]])
+        return _results(await handle([rows[index]], own), own, pieces)
+
+    answers = await asyncio.gather(*(run(index) for index in range(len(rows))))
+    return [result for one in answers for result in one]
+
+
+def _take_up(context: Context, ids: list[str], headers: list[dict[str, Any]]) -> list[list[Result]]:
+    """Begin a batch; the result fills with the pieces that the handler sends, one list per row."""
+    context.begin_batch(ids, headers)
+    pieces: list[list[Result]] = [[] for _ in ids]
+
+    def send_intermediate(results: list[object], of: Context) -> None:
+        for own, result in zip(pieces, _plain_results(results, of, len(ids)), strict=True):
+            own.append(result)
+
+    context.send_intermediate = send_intermediate
+    return pieces
 
 
 def _entry_point(handler: str | type | Callable[..., Any], model_dir: Path) -> EntryPoint:
@@ -98,7 +144,17 @@ def _entry_point(handler: str | type | Callable[..., Any], model_dir: Path) -> E
     return EntryPoint(handler, getattr(handler, "__name__", repr(handler)))
 
 
-def _results(outputs: Any, context: Context, expected: int) -> list[Result]:
+def _results(outputs: Any, context: Context, pieces: list[list[Result]]) -> list[Result]:
+    last = _plain_results(outputs, context, len(pieces))
+    return [
+        replace(sent[0], body=result.body, pieces=tuple(one.body for one in sent))
+        if sent
+        else result
+        for sent, result in zip(pieces, last, strict=True)
+    ]
+
+
+def _plain_results(outputs: Any, context: Context, expected: int) -> list[Result]:
     if not isinstance(outputs, list):
         raise HandlerError(f"handle must return a list, not {type(outputs).__name__}")
     if len(outputs) != expected:

@@ -1,22 +1,34 @@
-"""The handler that most handlers extend: one torch model, in eager mode or as TorchScript.
+"""The handler that most handlers extend: one torch model, in whatever form the archive holds it.
 
-Owns the journey of a batch (preprocess, inference, postprocess), and where model, weights and
-class names come from. Subclasses replace the steps they need.
+Owns the journey of a batch (preprocess, inference, postprocess), and which loader reads the model.
+Subclasses replace the steps they need.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import record_function
 
+from marserve_handlers.compile import accelerated
 from marserve_handlers.contract import Context
+from marserve_handlers.devices import choose_device, prepare
 from marserve_handlers.errors import PredictionException
+from marserve_handlers.exported import (
+    is_compiled_package,
+    read_compiled_package,
+    read_exported_program,
+    read_library,
+)
 from marserve_handlers.labels import LABELS_FILE, load_label_mapping
 from marserve_handlers.model_files import find_file, import_file, list_classes_from_module
+from marserve_handlers.onnx import is_session, open_session, run_session
+from marserve_handlers.profiler import is_wanted, log_summary, profiler
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
 from marserve_handlers.weights import fill, is_torchscript, read_state_dict, read_torchscript
@@ -44,7 +56,8 @@ class BaseHandler:
         self.context: Any = None
         self.model_pt_path: str | None = None
         self.manifest: dict[str, Any] = {}
-        self.map_location = "cpu"
+        self.model_yaml_config: dict[str, Any] = {}
+        self.map_location: str | None = "cpu"
         self.explain = False
         self.target: Any = 0
         self.profiler_args: dict[str, Any] = {}
@@ -56,25 +69,35 @@ class BaseHandler:
 
         Raises:
             RuntimeError: there is nothing that could be loaded, or the weights do not fit.
-            ValueError: the model file does not define exactly one class.
-            HandlerLoadFailed: the model file raises, or the weights would run code.
+            ValueError: the model file does not define exactly one class, or `pt2` in the YAML file
+                is neither text nor a map.
+            HandlerLoadFailed: the model file raises, the weights would run code, or a package that
+                the model needs is missing.
         """
         self.context = context
         self.manifest = context.manifest
+        self.model_yaml_config = getattr(context, "model_yaml_config", None) or {}
         properties = context.system_properties
         model_dir = str(properties["model_dir"])
         self.device = choose_device(properties.get("gpu_id"))
-        self.map_location = self.device.type
+        self.map_location = None if self.device.type == "xla" else self.device.type
+        prepare(self.device)
         model = self.manifest.get("model") or {}
+        self.model_pt_path = None
         if model.get("serializedFile"):
             self.model_pt_path = str(Path(model_dir) / model["serializedFile"])
         self.model = self._load_model(model_dir, model.get("modelFile") or None)
-        self.model.to(self.device)
-        self.model.eval()
-        if (getattr(context, "model_yaml_config", None) or {}).get("pt2"):
-            _log.warning("the setting pt2 is not applied: this handler does not compile models")
+        if isinstance(self.model, torch.nn.Module):
+            self.model.to(self.device)
+            with contextlib.suppress(NotImplementedError):  # exported programs have one mode only
+                self.model.eval()
+            self.model = accelerated(self.model, self.model_yaml_config, self.device)
         self.mapping = load_label_mapping(Path(model_dir) / LABELS_FILE)
         self.initialized = True
+
+    def get_device(self) -> torch.device:
+        """Where the model is."""
+        return self.device
 
     def _load_model(self, model_dir: str, model_file: str | None) -> Any:
         path = self.model_pt_path
@@ -90,12 +113,38 @@ class BaseHandler:
                 "No model weights could be loaded: the manifest names neither a serialized file "
                 "nor a model file."
             )
-        if Path(path).suffix == ".pt" and is_torchscript(Path(path)):
-            return self._load_torchscript_model(path)
-        raise RuntimeError(
-            f"No model weights could be loaded: {Path(path).name} is not a TorchScript file with "
-            "the extension .pt, and a state dict needs the model's code; pack it with --model-file."
-        )
+        return self._load_by_kind(path)
+
+    def _load_by_kind(self, path: str) -> Any:
+        """The model in a file that needs no model file, by its extension."""
+        file = Path(path)
+        match file.suffix:
+            case ".pt" if is_torchscript(file):
+                return self._load_torchscript_model(path)
+            case ".onnx":
+                return open_session(file, self.map_location)
+            case ".so" if self._use_torch_export_aot_compile():
+                return self._load_torch_export_aot_compile(path)
+            case ".so":
+                remedy = "loads only with pt2: {export: {aot_compile: true}} in the YAML file"
+            case ".pt2" if is_compiled_package(file):
+                return read_compiled_package(file, self.device)
+            case ".pt2":
+                return read_exported_program(file, self.device)
+            case _:
+                remedy = (
+                    "is not a TorchScript file with the extension .pt, and a state dict needs the "
+                    "model's code; pack it with --model-file"
+                )
+        raise RuntimeError(f"No model weights could be loaded: {file.name} {remedy}.")
+
+    def _load_torch_export_aot_compile(self, model_so_path: str) -> Any:
+        return read_library(Path(model_so_path), self.device)
+
+    def _use_torch_export_aot_compile(self) -> bool:
+        pt2 = self.model_yaml_config.get("pt2")
+        export = pt2.get("export") if isinstance(pt2, dict) else None
+        return isinstance(export, dict) and export.get("aot_compile") is True
 
     def _load_torchscript_model(self, model_pt_path: str) -> Any:
         return read_torchscript(Path(model_pt_path), self.device)
@@ -119,16 +168,37 @@ class BaseHandler:
         started = time.perf_counter()
         self.context = context
         if self._is_describe():
-            output: Any = [self.describe_handle()]
+            output: Any = [self.describe_handle() for _ in data] or [self.describe_handle()]
+        elif is_wanted():
+            output, _ = self._infer_with_profiler(data)
         else:
-            prepared = self.preprocess(data)
-            if self._is_explain():
-                output = self.explain_handle(prepared, data)
-            else:
-                output = self.postprocess(self.inference(prepared))
+            output = self._answer(data)
         duration_ms = (time.perf_counter() - started) * 1000
         context.metrics.add_time("HandlerTime", round(duration_ms, 2), None, "ms")
         return output
+
+    def _answer(self, data: Any) -> Any:
+        prepared = self.preprocess(data)
+        if self._is_explain():
+            return self.explain_handle(prepared, data)
+        return self.postprocess(self.inference(prepared))
+
+    def _infer_with_profiler(self, data: Any) -> tuple[Any, Any]:
+        """The batch's results and torch's profile of the way there; each stage has its name."""
+        model_name = str((self.manifest.get("model") or {}).get("modelName", ""))
+        with profiler(self.profiler_args, model_name) as profile:
+            with record_function("preprocess"):
+                prepared = self.preprocess(data)
+            if self._is_explain():
+                with record_function("explain"):
+                    output = self.explain_handle(prepared, data)
+            else:
+                with record_function("inference"):
+                    outcome = self.inference(prepared)
+                with record_function("postprocess"):
+                    output = self.postprocess(outcome)
+        log_summary(profile)
+        return output, profile
 
     @timed
     def preprocess(self, data: Any) -> Any:
@@ -154,18 +224,19 @@ class BaseHandler:
     def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """What the model makes of the prepared batch."""
         with torch.inference_mode():
+            if is_session(self.model):
+                return run_session(self.model, data, *args, **kwargs)
             return self.model(data.to(self.device), *args, **kwargs)
 
     @timed
-    def postprocess(self, data: Any) -> list[Any]:
+    def postprocess(self, data: Any) -> Any:
         """The model's output as nested lists, one entry per row."""
         if not isinstance(data, torch.Tensor):
             raise TypeError(
                 f"The model returned a {type(data).__name__}, not a tensor; a handler of your own "
                 "can turn it into results in postprocess."
             )
-        results: list[Any] = data.tolist()
-        return results
+        return data.tolist()
 
     # --- descriptions and explanations --------------------------------------------------------
 
@@ -204,20 +275,6 @@ class BaseHandler:
 
     def _header(self, name: str) -> Any:
         return self.context.get_request_header(0, name) if self.context is not None else None
-
-
-def choose_device(gpu_id: int | str | None) -> torch.device:
-    """The accelerator that this worker was given, or the CPU."""
-    if gpu_id is None:
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device(f"cuda:{gpu_id}")
-    if torch.xpu.is_available():
-        return torch.device(f"xpu:{gpu_id}")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    _log.warning("the worker was given gpu %s, but torch finds none; it uses the CPU", gpu_id)
-    return torch.device("cpu")
 
 
 def _model_class(classes: list[type[Any]]) -> type[Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchvision import transforms
 
 from marserve_handlers.contract import Context
 from marserve_handlers.errors import PredictionException
+from marserve_handlers.explanations import captum_attr, class_index, known_class
 from marserve_handlers.labels import map_class_to_label
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
@@ -38,6 +40,27 @@ class VisionHandler(BaseHandler):
         super().initialize(context)
         if not context.system_properties.get("limit_max_image_pixels", True):
             Image.MAX_IMAGE_PIXELS = None
+
+    @functools.cached_property
+    def ig(self) -> Any:
+        """Captum's integrated gradients of the model, made when first asked for.
+
+        Raises:
+            PredictionException: captum is not installed (501).
+        """
+        return captum_attr().IntegratedGradients(self.model)
+
+    def get_insights(self, tensor_data: torch.Tensor, _: Any, target: Any = 0) -> list[Any]:
+        """How much each number of each prepared image speaks for class `target`; nested lists.
+
+        Raises:
+            PredictionException: there is no such class (400), or captum is not installed (501).
+        """
+        index = class_index(target)
+        with known_class(index):
+            found = self.ig.attribute(tensor_data, target=index, n_steps=15)
+        attributions: list[Any] = found.tolist()
+        return attributions
 
     @timed
     def preprocess(self, data: Any) -> Any:
@@ -63,9 +86,22 @@ class VisionHandler(BaseHandler):
         return tensor
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """Grey, palette and transparent images in the three channels that ImageNet models take."""
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def imagenet_transforms() -> Any:
+    """A PIL image to a normalised tensor of shape (3, 224, 224): its middle, as ImageNet has it."""
+    return transforms.Compose(
+        [
+            rgb,
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        ]
+    )
 
 
 class ImageClassifier(VisionHandler):
@@ -76,15 +112,7 @@ class ImageClassifier(VisionHandler):
     """
 
     topk: int = 5
-    image_processing: Any = transforms.Compose(
-        [
-            _rgb,
-            transforms.Resize(256),
-            transforms.CenterCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        ]
-    )
+    image_processing: Any = imagenet_transforms()
 
     def set_max_result_classes(self, topk: int) -> None:
         """Name this many classes per result."""
@@ -97,10 +125,21 @@ class ImageClassifier(VisionHandler):
     @timed
     def postprocess(self, data: Any) -> list[Any]:
         """Per image `{class name or index: probability}`, likeliest first."""
-        probabilities = torch.softmax(data, dim=1)
-        count = min(self.topk, probabilities.shape[1])
-        values, classes = torch.topk(probabilities, count, dim=1)
-        return map_class_to_label(values.tolist(), self.mapping, classes.tolist())
+        return likeliest(data, self.topk, self.mapping)
+
+
+def likeliest(scores: torch.Tensor, topk: int, mapping: dict[str, str] | None) -> list[Any]:
+    """Per row of `scores` the `topk` likeliest classes: `{name or index: probability}`.
+
+    Args:
+        scores: what a classifier says before softmax, shape (rows, classes).
+        topk: how many classes to name; a model with fewer has all of them named.
+        mapping: class index (as text) to name.
+    """
+    probabilities = torch.softmax(scores, dim=1)
+    count = min(topk, probabilities.shape[1])
+    values, classes = torch.topk(probabilities, count, dim=1)
+    return map_class_to_label(values.tolist(), mapping, classes.tolist())
 
 
 def _from_base64(text: str) -> bytes:

@@ -10,18 +10,22 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from marserve_handlers.errors import HandlerLoadFailed
 
 
+class UnreadableError(ValueError):
+    """A file is not what `torch.save` writes."""
+
+
 def read_state_dict(path: Path) -> Mapping[str, Any]:
     """The state dict in `path`, on the CPU.
 
     Raises:
-        HandlerLoadFailed: the file holds something other than tensors under names.
+        HandlerLoadFailed: the file holds something other than tensors under names, or is broken.
     """
     # files in the format before torch 1.6 are no zip files and cannot be mapped
     mmap = zipfile.is_zipfile(path)
@@ -31,7 +35,9 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
             "file, or save the state dict: torch.save(model.state_dict(), path)"
         )
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        weights = read_plain(path, mmap=mmap)
+    except UnreadableError as error:
+        raise HandlerLoadFailed(f"the weights {path.name} cannot be read: {error}") from error
     except pickle.UnpicklingError as error:
         raise HandlerLoadFailed(
             f"the weights {path.name} hold more than tensors, and loading them would run code "
@@ -44,6 +50,23 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
             "them with torch.save(model.state_dict(), path)"
         )
     return weights
+
+
+def read_plain(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
+    """What `torch.save` wrote to `source`, on the CPU, if that is tensors and plain values.
+
+    Raises:
+        pickle.UnpicklingError: it is something else, and reading it would run code (torch's text).
+        UnreadableError: it is no such file, or not all of one.
+    """
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
+    except (MemoryError, pickle.UnpicklingError):
+        raise
+    except Exception as error:  # the reader raises errors of every kind on broken files
+        raise UnreadableError(
+            f"it is no whole file that torch.save wrote ({type(error).__name__}: {error})"
+        ) from error
 
 
 def fill(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from marserve import config as configuration
-from marserve import model_views, terminal
+from marserve import model_views, terminal, torchserve_cli
 from marserve.client import Client, ServerError, ServerRefused
 from marserve.client_commands import config_option, models, predict
 from marserve.config import Config
@@ -34,6 +34,9 @@ FAILED = 1
 WRONG_USAGE = 2
 NOT_RUNNING = 3
 INTERRUPTED = 130
+
+_OWN_OPTIONS = ("--help", "-h", "--version")
+"""Any other option in front of everything else is one of TorchServe's."""
 
 _EPILOG = """\b
 Exit codes:
@@ -51,10 +54,13 @@ class _Sentences(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        if arguments and arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS:
+            sys.exit(torchserve_cli.main(arguments, "marserve"))
         kwargs["standalone_mode"] = False
         try:
-            code = super().main(*args, **kwargs)
+            code = super().main(arguments, *others, **kwargs)
         except click.UsageError as error:
             _end_usage(error)
         except click.ClickException as error:
@@ -125,7 +131,8 @@ def _server_options(command: _F) -> _F:
 def main(ctx: click.Context) -> None:
     """Serve model archives over HTTP.
 
-    `marserve serve` runs the server in this terminal, `marserve start` in the background.
+    `marserve serve` runs the server in this terminal, `marserve start` in the background. The flags
+    of TorchServe are taken too: `marserve --start --model-store DIR`, `marserve --stop`.
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
@@ -149,7 +156,13 @@ def serve(
     from marserve import daemon  # only now: a mistake is told at once
     from marserve.server import serve as run_server
 
-    return daemon.serve_here(config, run_server, ready_fd=ready_fd, on_ready=_print_ready)
+    return daemon.serve_here(
+        config,
+        run_server,
+        ready_fd=ready_fd,
+        on_ready=_print_ready,
+        console=ready_fd is None,
+    )
 
 
 @main.command(cls=_ManyModels)
@@ -172,6 +185,7 @@ def start(
 ) -> None:
     """Run the server in the background."""
     from marserve import daemon
+    from marserve.observe.logs import SERVER_LOG
 
     config = _server_config(model_store, models, config_file, without_snapshots)
     arguments = _arguments(model_store, models, config_file, without_snapshots)
@@ -188,7 +202,9 @@ def start(
         )
     click.echo(f"The server runs (pid {started.pid}).")
     _print_addresses(started.addresses)
-    click.echo(f"  {'log':<11} {config.log_dir / 'marserve.log'}")
+    click.echo(f"  {'log':<15} {config.log_dir / SERVER_LOG}")
+    for note in started.notes:
+        click.echo(note)
     _print_problems(started.problems)
 
 
@@ -264,12 +280,14 @@ def _print_ready(ready: Ready) -> None:
     click.echo(f"The server is ready (pid {os.getpid()}).")
     _print_addresses(ready.addresses)
     _print_problems(ready.problems)
+    for note in ready.notes:
+        click.echo(note)
     sys.stdout.flush()
 
 
 def _print_addresses(addresses: Any) -> None:
     for port, url in addresses.items():
-        click.echo(f"  {port:<11} {url}")
+        click.echo(f"  {port:<15} {url}")
 
 
 def _print_problems(problems: Sequence[str]) -> None:
@@ -350,8 +368,9 @@ def _arguments(
     config_file: Path | None,
     without_snapshots: bool,
 ) -> list[str]:
-    """The same options for `marserve serve`."""
-    arguments = [f"--models={entry}" for entry in models]
+    """`marserve serve` with the same options."""
+    arguments = ["serve"]
+    arguments += [f"--models={entry}" for entry in models]
     if model_store is not None:
         arguments.append(f"--model-store={model_store}")
     if config_file is not None:

@@ -257,7 +257,9 @@ def _client(url: str, option: str, answer_timeout_s: float) -> Client:
 def _configured_url(config_file: Path | None, port: str) -> str:
     loaded = config.load(config_file, {}, os.environ, Path.cwd()).config
     address: Address = getattr(loaded, port)
-    return address.reachable_url if address.port else _actual_url(loaded, port)
+    if address.port or address.is_unix:
+        return address.reachable_url
+    return _actual_url(loaded, port)
 
 
 def _actual_url(loaded: Config, port: str) -> str:

@@ -5,13 +5,14 @@ Reads the texts of `load_models` and `models`; whether the archives exist is for
 
 from __future__ import annotations
 
-import json
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from marserve.config_values import LARGEST_INT, Notes, ValueType
 from marserve.errors import InvalidInput
+from marserve.json_values import fields_of, read_object, typed, whole_number_in
 from marserve.refs import MODEL_NAME, checked_ref
 
 
@@ -43,6 +44,7 @@ class ModelOverrides:
     response_timeout_s: int | None = None
     startup_timeout_s: int | None = None
     runtime: str | None = None
+    parallel_level: int | None = None
 
 
 def _read_load_models(text: str, _notes: Notes) -> LoadModels:
@@ -71,39 +73,21 @@ _COUNTS = {
     "maxBatchDelay": "max_batch_delay_ms",
     "responseTimeout": "response_timeout_s",
     "startupTimeout": "startup_timeout_s",
+    "parallelLevel": "parallel_level",
 }
 _TEXTS = {"marName": "mar_name", "runtimeType": "runtime"}
 _MODEL_FIELDS = ("defaultVersion", *_TEXTS, *_COUNTS)
-_UNUSED_MODEL_FIELDS = ("parallelLevel",)
 
 
 def _read_models(text: str, notes: Notes) -> Mapping[str, Mapping[str, ModelOverrides]]:
-    try:
-        document = json.loads(text, object_pairs_hook=_object) if text else {}
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected one JSON object ({error})") from error
+    document = read_object(text) if text else {}
     return {
         name: {
             version: _overrides(name, version, fields, notes)
-            for version, fields in _fields(versions, f"an object of versions for {name}").items()
+            for version, fields in fields_of(versions, f"an object of versions for {name}").items()
         }
-        for name, versions in _fields(document, "an object of models").items()
+        for name, versions in document.items()
     }
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'"{twice}" is given twice')
-    return fields
-
-
-def _fields(value: Any, expected: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected {expected}")
-    return value
 
 
 def _overrides(name: str, version: str, value: Any, notes: Notes) -> ModelOverrides:
@@ -112,28 +96,28 @@ def _overrides(name: str, version: str, value: Any, notes: Notes) -> ModelOverri
     except InvalidInput as error:
         raise ValueError(error.message) from error
     taken: dict[str, Any] = {}
-    for field, given in _fields(value, f"an object of settings for {where}").items():
-        if field in _UNUSED_MODEL_FIELDS:
-            notes.append(f"{field} of {where} is not used by this version")
-        elif field in _COUNTS:
+    for field, given in fields_of(value, f"an object of settings for {where}").items():
+        if field in _COUNTS:
             taken[_COUNTS[field]] = _count(f"{field} of {where}", given, notes)
         elif field in _TEXTS:
-            taken[_TEXTS[field]] = _typed(f"{field} of {where}", given, str, "text")
+            taken[_TEXTS[field]] = typed(f"{field} of {where}", given, str, "text")
         elif field == "defaultVersion":
-            taken["default_version"] = _typed(f"{field} of {where}", given, bool, "true or false")
+            taken["default_version"] = typed(f"{field} of {where}", given, bool, "true or false")
         else:
-            raise ValueError(f"{field} of {where} is not one of {', '.join(_MODEL_FIELDS)}")
+            _note_stranger(field, where, notes)
     return _consistent(where, ModelOverrides(**taken))
 
 
-def _typed(what: str, value: Any, wanted: type, expected: str) -> Any:
-    if type(value) is not wanted:  # bool is an int to isinstance
-        raise ValueError(f"{what} is {json.dumps(value)}: expected {expected}")
-    return value
+def _note_stranger(field: str, where: str, notes: Notes) -> None:
+    """A slip is a mistake; TorchServe took no notice of what it did not know."""
+    near = difflib.get_close_matches(field, _MODEL_FIELDS, n=1, cutoff=0.8)
+    if near:
+        raise ValueError(f"{field} of {where} is not known: did you mean {near[0]}")
+    notes.append(f"{field} of {where} is not known here and has no effect")
 
 
 def _count(what: str, value: Any, notes: Notes) -> int | None:
-    count: int = _typed(what, value, int, "a whole number")
+    count = whole_number_in(what, value)
     if count > LARGEST_INT:
         raise ValueError(f"{what} is {count}: expected at most {LARGEST_INT}")
     if count <= 0:

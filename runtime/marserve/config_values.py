@@ -73,6 +73,10 @@ def _note_comment(match: re.Match[str], notes: Notes) -> None:
         notes.append(f"taken as {match[1]}; a comment needs a line of its own")
 
 
+def _read_plain(text: str, _notes: Notes) -> str:
+    return text
+
+
 def _read_text(text: str, _notes: Notes) -> str | None:
     return text or None
 
@@ -140,7 +144,7 @@ def _read_switched_off(text: str, notes: Notes) -> bool | None:
 def choice(*words: str) -> ValueType:
     """One of some words, in any case; the value is the word as it stands here."""
     by_lower = {word.lower(): word for word in words}
-    expected = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    expected = " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
     def read(text: str, _notes: Notes) -> str:
         try:
@@ -151,90 +155,10 @@ def choice(*words: str) -> ValueType:
     return ValueType(expected, read)
 
 
-BOOLEAN = re.compile(r"(true|false)(\s*#.*)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class ValueType:
-    """What the text of a setting may be; `expected` completes "expected …"."""
-
-    expected: str
-    read: Callable[[str, Notes], Any]
-
-
-# --- scalars ---
-
-
-def whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
-    """A whole number in a range; a comment behind it is dropped with a note."""
-    expected = f"a whole number, at least {at_least}"
-
-    def read(text: str, notes: Notes) -> int:
-        match = _NUMBER.fullmatch(text)
-        if match is None or int(match[1]) < at_least:
-            raise ValueError(f"expected {expected}")
-        if int(match[1]) > at_most:
-            raise ValueError(f"expected at most {at_most}")
-        _note_comment(match, notes)
-        return int(match[1])
-
-    return ValueType(expected, read)
-
-
-def optional_whole_number(at_least: int, at_most: int = LARGEST_INT) -> ValueType:
-    """The same, or nothing."""
-    number = whole_number(at_least, at_most)
-
-    def read(text: str, notes: Notes) -> int | None:
-        return number.read(text, notes) if text else None
-
-    return ValueType(number.expected, read)
-
-
-def _read_boolean(text: str, notes: Notes) -> bool:
-    match = _BOOLEAN.fullmatch(text)
-    if match is None:
-        raise ValueError("expected true or false")
-    _note_comment(match, notes)
-    return match[1].lower() == "true"
-
-
-def _note_comment(match: re.Match[str], notes: Notes) -> None:
-    if match[2] is not None:
-        notes.append(f"taken as {match[1]}; a comment needs a line of its own")
-
-
-def _read_text(text: str, _notes: Notes) -> str | None:
-    return text or None
-
-
-def _read_path(text: str, _notes: Notes) -> Path:
-    if not text or "\0" in text:
-        raise ValueError("expected a path")
-    return Path(text)
-
-
-def _read_optional_path(text: str, notes: Notes) -> Path | None:
-    return _read_path(text, notes) if text else None
-
-
-def _read_pattern(text: str, _notes: Notes) -> re.Pattern[str] | None:
-    try:
-        return re.compile(text) if text else None
-    except re.error as error:
-        raise ValueError(f"expected a regular expression ({error})") from error
-
-
-def _read_prometheus(text: str, notes: Notes) -> str:
-    if text not in ("prometheus", "log", "legacy"):
-        raise ValueError("expected prometheus")
-    if text != "prometheus":
-        notes.append("the metrics endpoint always speaks Prometheus")
-    return "prometheus"
-
-
 BOOLEAN = ValueType("true or false", _read_boolean)
 TEXT = ValueType("any text", _read_text)
+PLAIN = ValueType("any text", _read_plain)
+"""Text that may be empty; never None."""
 PATH = ValueType("the path of a directory", _read_path)
 OPTIONAL_PATH = ValueType("the path of a directory", _read_optional_path)
 PATTERN = ValueType("a regular expression", _read_pattern)

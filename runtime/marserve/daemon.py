@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import psutil
 
 from marserve.config import Config
 from marserve.errors import ConfigInvalid, Kind, MarServeError
+from marserve.pid_file import PidFile
 from marserve.run_file import AlreadyRunning, RunFile, ServerProcess, make_log_dir
 
 _TAIL_LINES = 15
@@ -38,6 +39,11 @@ class Ready(Protocol):
     @property
     def addresses(self) -> Mapping[str, str]:
         """inference, management, metrics → URL."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know, one sentence each."""
         ...
 
     @property
@@ -63,10 +69,18 @@ class StartFailed(MarServeError):
     kind = Kind.LOAD_FAILED
 
 
+class NotReadyYet(StartFailed):
+    """The time is over, and the server in the background goes on starting."""
+
+
 class StopFailed(MarServeError):
-    """The server still runs."""
+    """The server still runs, or may not be signalled."""
 
     kind = Kind.DEADLINE_EXCEEDED
+
+
+class StillRuns(StopFailed):
+    """The server has been told to end, and has not ended in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +90,45 @@ class Started:
     pid: int
     addresses: Mapping[str, str]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 # --- runs in the serving process ---
 
 
 def serve_here(
-    config: Config, serve: Serve, *, ready_fd: int | None, on_ready: Callable[[Ready], None]
+    config: Config,
+    serve: Serve,
+    *,
+    ready_fd: int | None,
+    on_ready: Callable[[Ready], None],
+    console: bool,
+    pid_file: PidFile | None = None,
 ) -> int:
     """Run the server in this process until it is told to stop.
+
+    `console`: somebody reads stdout. `pid_file` is claimed beside the run file.
 
     Raises:
         MarServeError: it cannot start; whoever waits on `ready_fd` has been told.
     """
     report = _Report(ready_fd)
     try:
-        with RunFile(config.log_dir).claimed() as claim:
+        with contextlib.ExitStack() as stack:
+            if pid_file is not None:
+                stack.enter_context(pid_file.claimed())
+            claim = stack.enter_context(RunFile(config.log_dir).claimed())
 
             def ready(state: Ready) -> None:
                 claim.complete(state.addresses)
-                report.send(addresses=dict(state.addresses), problems=list(state.problems))
+                report.send(
+                    addresses=dict(state.addresses),
+                    problems=list(state.problems),
+                    notes=list(state.notes),
+                )
                 on_ready(state)
 
-            return serve(config, on_ready=ready, console=ready_fd is None)
+            return serve(config, on_ready=ready, console=console)
     except MarServeError as error:
         report.send(failed=error.message)
         raise
@@ -130,16 +160,19 @@ def start(
     *,
     timeout_s: float,
     on_wait: Callable[[float], None],
+    keeps_output: bool = False,
 ) -> Started:
-    """Start `marserve serve` with `arguments` in the background and wait until it is ready.
+    """Start `marserve` with `arguments` in the background and wait until it is ready.
 
     `on_wait` gets the seconds waited, several times per second. Whatever interrupts the wait
-    leaves the server as it is.
+    leaves the server as it is. `keeps_output`: the server writes to the caller's stdout and
+    stderr; else they go to marserve.log.
 
     Raises:
         AlreadyRunning: a server lives with this log directory.
         ConfigInvalid: the log directory cannot be written.
-        StartFailed: the server says why it cannot start, has ended, or is not ready in time.
+        NotReadyYet: the server is not ready in time.
+        StartFailed: the server says why it cannot start, or has ended.
     """
     make_log_dir(log_dir)
     other = RunFile(log_dir).living()
@@ -150,7 +183,7 @@ def start(
     reader, writer = os.pipe()
     try:
         try:
-            child = _launched(arguments, writer, log_file)
+            child = _launched(arguments, writer, None if keeps_output else log_file)
         finally:
             os.close(writer)
         report = _report_of(child, reader, timeout_s, on_wait)
@@ -161,12 +194,17 @@ def start(
     if "failed" in report:
         child.wait(_LAST_WORDS_S)
         raise StartFailed(report["failed"])
-    return Started(child.pid, report["addresses"], tuple(report["problems"]))
+    notes = tuple(report.get("notes", ()))
+    return Started(child.pid, report["addresses"], tuple(report["problems"]), notes)
 
 
-def _launched(arguments: Sequence[str], writer: int, log_file: Path) -> subprocess.Popen[bytes]:
+def _launched(
+    arguments: Sequence[str], writer: int, log_file: Path | None
+) -> subprocess.Popen[bytes]:
     # -P: a file in the current directory must not be taken for a module of the server
-    command = [sys.executable, "-P", "-m", "marserve", "serve", *arguments]
+    command = [sys.executable, "-P", "-m", "marserve", *arguments]
+    if log_file is None:
+        return _spawned(command, writer, None)
     try:
         log = log_file.open("ab")
     except OSError as error:
@@ -174,14 +212,20 @@ def _launched(arguments: Sequence[str], writer: int, log_file: Path) -> subproce
             f"The log file {log_file} cannot be written ({(error.strerror or '').lower()})."
         ) from error
     with log:
-        return subprocess.Popen(
-            [*command, "--ready-fd", str(writer)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[writer],
-            start_new_session=True,
-        )
+        return _spawned(command, writer, log)
+
+
+def _spawned(
+    command: Sequence[str], writer: int, output: BinaryIO | None
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*command, "--ready-fd", str(writer)],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=[writer],
+        start_new_session=True,
+    )
 
 
 def _report_of(
@@ -203,7 +247,7 @@ def _report_of(
         elif child.poll() is not None:  # a worker that outlives it may hold the pipe open
             return None
         elif waited_s > timeout_s:
-            raise StartFailed(
+            raise NotReadyYet(
                 f"The server (pid {child.pid}) is not ready after {timeout_s:g} s. It goes on "
                 "starting in the background: see `marserve status`, end it with `marserve stop`."
             )
@@ -253,20 +297,42 @@ def stop(
     if process is None:
         run_file.remove(server)
         return None
+    end(process, timeout_s=timeout_s, on_wait=on_wait)
+    run_file.remove(server)
+    return server
+
+
+def end(
+    process: psutil.Process,
+    *,
+    timeout_s: float,
+    on_wait: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Tell a server to end, and wait until it has.
+
+    Raises:
+        StillRuns: it has not ended in time.
+        StopFailed: it may not be signalled.
+    """
     _terminate(process)
     began = time.monotonic()
-    while server.process() is not None:
+    while _lives(process):
         waited_s = time.monotonic() - began
         if waited_s > timeout_s:
-            raise StopFailed(
-                f"The server (pid {server.pid}) still runs after {timeout_s:g} s. It may be "
+            raise StillRuns(
+                f"The server (pid {process.pid}) still runs after {timeout_s:g} s. It may be "
                 "finishing requests: wait, or end it with `kill -9 "
-                f"{server.pid}`, which loses them."
+                f"{process.pid}`, which loses them."
             )
         on_wait(waited_s)
         time.sleep(_STEP_S / 2)
-    run_file.remove(server)
-    return server
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _terminate(process: psutil.Process) -> None:

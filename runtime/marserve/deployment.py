@@ -7,24 +7,38 @@ event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from marserve.batching.admission import Load, Refusal, refusal, retry_after_s
 from marserve.batching.batcher import Batcher
+from marserve.batching.sequence_batcher import SequenceBatcher
+from marserve.batching.sequences import SequenceLimits
 from marserve.batching.window import Limits
-from marserve.errors import MarServeError, NoWorkers, QueueFull, ShuttingDown
+from marserve.errors import (
+    DeadlineExceeded,
+    MarServeError,
+    NoJobTicket,
+    NoWorkers,
+    QueueFull,
+    ShuttingDown,
+)
 from marserve.events import Bus, QueueChanged
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
 from marserve.workers.pool import Pool
+from marserve.workers.scaling import Demand, Scaler, ScalingLimits
 from marserve.workers.supervisor import Supervisor
 from marserve.workers.worker import WorkerPlan
 
+_log = logging.getLogger("marserve.workers")
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """What the bodies of all waiting requests of one version may take."""
 _KILL_GRACE_S = 5.0
+_LONGEST_SCALING_STEP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +70,37 @@ class Deployment:
         self._rate = 0.0
         self._emptied = asyncio.Event()
         self._running = 0
+        self._loop = asyncio.get_running_loop()
+        self._scaler: Scaler | None = None
+        self._scaling: asyncio.TimerHandle | None = None
+        self._most_workers = plan.most_workers
+        self._launcher = plan.launcher
         self._pool = Pool(plan, supervisor, bus, new_worker_id, self)
-        self._batcher = Batcher(
-            Limits(settings.batch_size, settings.max_batch_delay_ms / 1000.0),
+        self._batcher = self._make_batcher(plan)
+
+    def _make_batcher(self, plan: WorkerPlan) -> Batcher | SequenceBatcher:
+        settings = self.settings
+        if plan.sequence_headers is None:
+            return Batcher(
+                Limits(settings.batch_size, settings.max_batch_delay_ms / 1000.0),
+                settings.response_timeout_s,
+                has_idle=lambda: self._pool.has_idle,
+                send=self._send,
+                on_depth=self._depth_changed,
+            )
+        return SequenceBatcher(
+            SequenceLimits(
+                sequences=settings.max_sequences,
+                per_worker=max(1, settings.max_sequences // max(1, settings.min_workers)),
+                waiting=settings.sequence_queue_size,
+                idle_s=settings.sequence_max_idle_ms / 1000.0,
+                total_s=settings.sequence_timeout_ms / 1000.0,
+            ),
+            plan.sequence_headers,
+            plan.round_size or settings.batch_size,
             settings.response_timeout_s,
-            has_idle=lambda: self._pool.has_idle,
-            send=self._send,
+            idle_workers=lambda: self._pool.idle,
+            send_to=self._send_to,
             on_depth=self._depth_changed,
         )
 
@@ -71,7 +110,7 @@ class Deployment:
         """Take a request; its job is resolved exactly once.
 
         Raises:
-            NoWorkers, QueueFull, ShuttingDown: it is not taken.
+            NoWorkers, QueueFull, NoJobTicket, SequenceRefused, ShuttingDown: it is not taken.
         """
         refused = refusal(
             Load(
@@ -79,14 +118,34 @@ class Deployment:
                 self.settings.queue_size,
                 self._batcher.waiting_bytes,
                 MAX_WAITING_BYTES,
-                self._pool.wanted,
+                self._pool.wanted or self.settings.max_workers,
                 self._pool.is_hopeless,
                 self._closing,
+                self._tickets if self.settings.use_job_ticket else None,
             )
         )
         if refused is not None:
             raise self._refusal(refused, version_named)
         self._batcher.submit(job)
+        if self.settings.client_timeout_ms:
+            limit_s = self.settings.client_timeout_ms / 1000.0
+            self._loop.call_later(limit_s, self._time_out, job)
+        if self._pool.wanted == 0:
+            self._rescale()
+
+    @property
+    def _tickets(self) -> int:
+        """How many workers wait for work that nobody waits to give them."""
+        return len(self._pool.idle) - self._batcher.depth
+
+    def _time_out(self, job: Job) -> None:
+        """End a wait that is longer than the archive allows its clients."""
+        job.resolve(
+            DeadlineExceeded(
+                f"There was no answer within {self.settings.client_timeout_ms} ms "
+                "(clientTimeoutInMills)."
+            )
+        )
 
     def _refusal(self, reason: Refusal, version_named: str | None) -> MarServeError:
         match reason:
@@ -96,31 +155,71 @@ class Deployment:
             case Refusal.NO_WORKERS:
                 cause = self._pool.last_error if self._pool.is_hopeless else None
                 return NoWorkers(self.ref.name, version_named, cause)
+            case Refusal.NO_TICKET:
+                return NoJobTicket(
+                    f'Model "{self.ref.name}" takes requests only while a worker waits for one '
+                    "(useJobTicket), and all are busy. Try again later, or use scale workers API "
+                    "to add workers."
+                )
             case Refusal.CLOSING:
                 return ShuttingDown(f'Model "{self.ref.name}" is being unloaded.')
+
+    def describe_itself(self, job: Job) -> None:
+        """Have the handler describe itself; its answer resolves the job, which is never batched.
+
+        Raises:
+            NoWorkers: no worker is there to ask.
+        """
+        if not self._pool.ready:
+            raise NoWorkers(self.ref.name, None, purpose="describe")
+        self._batcher.submit_alone(job)
 
     def _send(self, jobs: list[Job]) -> None:
         self._running += len(jobs)
         self._pool.send(jobs)
+        if self._scaler is not None:
+            self._scaler.saw(self._pool.busy)
+
+    def _send_to(self, worker: str, jobs: list[Job]) -> None:
+        self._running += len(jobs)
+        self._pool.send_to(worker, jobs)
+        if self._scaler is not None:
+            self._scaler.saw(self._pool.busy)
 
     # --- what the pool says (workers.pool.Listener) -----------------------------------------------
 
-    def on_idle(self) -> None:
-        """A worker is free."""
+    def on_idle(self, worker: str) -> None:
+        """A worker has room for a batch."""
         self._batcher.pump()
 
-    def on_answered(self, size: int, took_s: float) -> None:
-        """A batch came back; its jobs are being resolved."""
-        self._running -= size
-        self._rate += 0.1 * (size / max(took_s, 1e-6) - self._rate)
-        self._batcher.answered(size, took_s)
+    def on_answered(self, jobs: list[Job], took_s: float) -> None:
+        """These came back; they are being resolved."""
+        self._running -= len(jobs)
+        self._rate += 0.1 * (len(jobs) / max(took_s, 1e-6) - self._rate)
+        self._batcher.answered(jobs, took_s)
         self._check_emptied()
+
+    def on_room(self, worker: str, room: int) -> list[Job]:
+        """Some that wait may join what this worker goes on with."""
+        jobs = self._batcher.take(worker, room)
+        self._running += len(jobs)
+        return jobs
+
+    def on_sequences_end(self, sequences: list[str]) -> None:
+        """The handler says that these sequences are over."""
+        if isinstance(self._batcher, SequenceBatcher):
+            self._batcher.end_sequences(sequences)
+
+    def on_gone(self, worker: str) -> None:
+        """A worker has ended."""
+        if isinstance(self._batcher, SequenceBatcher):
+            self._batcher.worker_gone(worker)
 
     def on_lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these jobs."""
         self._running -= len(jobs)
         self._batcher.lost(jobs, cause)
-        if self._pool.wanted == 0:
+        if not self._may_have_workers:
             self._batcher.fail_all(NoWorkers(self.ref.name, None))
         self._check_emptied()
 
@@ -132,11 +231,54 @@ class Deployment:
     # --- life -------------------------------------------------------------------------------------
 
     def scale(self, min_workers: int, max_workers: int) -> None:
-        """Have at least `min_workers`, at most `max_workers`; a count between them stays."""
+        """Have at least `min_workers`, at most `max_workers`; between them the load decides.
+
+        A parallel model has no more workers than there are devices for.
+        """
+        limit = self._most_workers
+        if limit is not None and max_workers > limit:
+            _log.warning(
+                "%s: %d worker(s) at most, not %d: each takes %d GPU(s)",
+                self.ref,
+                limit,
+                max_workers,
+                self.settings.parallel_level,
+            )
+            min_workers, max_workers = min(min_workers, limit), limit
         self.settings = replace(self.settings, min_workers=min_workers, max_workers=max_workers)
+        settings = self.settings
+        if self._launcher is not None and self._launcher.share_among(max_workers):
+            self._pool.scale(0)  # each finishes its batch, and another takes its place
         self._pool.scale(min(max(self._pool.wanted, min_workers), max_workers))
-        if self._pool.wanted == 0 and not self._closing:
+        if not self._may_have_workers and not self._closing:
             self._batcher.fail_all(NoWorkers(self.ref.name, None))
+        self._scaler = None
+        if min_workers < max_workers:
+            up_s, down_s = settings.scale_up_queue_ms / 1000.0, float(settings.scale_down_idle_s)
+            limits = ScalingLimits(min_workers, max_workers, up_s, down_s)
+            self._scaler = Scaler(limits, time.monotonic())
+        self._rescale()
+
+    def _rescale(self) -> None:
+        """Let the load decide how many workers there should be, and look again in a while."""
+        if self._scaling is not None:
+            self._scaling.cancel()
+            self._scaling = None
+        if self._scaler is None or self._closing:
+            return
+        now = time.monotonic()
+        oldest = self._batcher.oldest_since
+        waiting_s = None if oldest is None else now - oldest
+        count = self._scaler.wanted(Demand(self._pool.wanted, self._pool.ready, waiting_s), now)
+        if count != self._pool.wanted:
+            _log.info("%s: %d worker(s) wanted, %d before", self.ref, count, self._pool.wanted)
+            self._pool.scale(count)
+        step_s = min(_LONGEST_SCALING_STEP_S, self.settings.scale_up_queue_ms / 4000.0)
+        self._scaling = self._loop.call_later(step_s, self._rescale)
+
+    @property
+    def _may_have_workers(self) -> bool:
+        return self._pool.wanted > 0 or (self._scaler is not None and not self._closing)
 
     async def settled(self) -> None:
         """Wait until all wanted workers are ready.
@@ -152,9 +294,19 @@ class Deployment:
         return self._pool.ready
 
     @property
+    def is_from_startup(self) -> bool:
+        """Whether it is one of the models that the server was started with."""
+        return self._origin.loaded_at_startup
+
+    @property
     def is_failing(self) -> bool:
         """Whether workers are missing because they die or cannot load."""
         return self._pool.is_failing and self._pool.ready < self.settings.min_workers
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether that has lasted for longer than it may (maxRetryTimeoutInSec)."""
+        return self.is_failing and self._pool.failing_s > self.settings.max_retry_s
 
     async def close(self, grace_s: float) -> None:
         """Take nothing new, answer what was taken, end the workers; at the latest after `grace_s`.
@@ -162,6 +314,7 @@ class Deployment:
         What could not be answered by then gets ShuttingDown.
         """
         self._closing = True
+        self._rescale()
         self._check_emptied()
         if self._pool.wanted > 0:
             try:

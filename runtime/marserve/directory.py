@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from marserve.deployment import Deployment
-from marserve.errors import ModelNotFound, VersionNotFound
+from marserve.errors import ModelNotFound, NoWorkers, VersionNotFound
 from marserve.refs import ModelRef
 
 
@@ -19,14 +19,19 @@ class Directory:
     def __init__(self) -> None:
         self._versions: dict[str, dict[str, Deployment]] = {}
         self._defaults: dict[str, str] = {}
+        self._broken: dict[ModelRef, str] = {}
+        """Versions that are wanted and cannot be opened, and why."""
 
     def lookup(self, name: str, version: str | None) -> Deployment:
         """The deployment that serves this name and version (None: the default version).
 
         Raises:
             ModelNotFound, VersionNotFound: nothing does.
+            NoWorkers: it is registered, but its archive cannot be opened.
         """
         versions = self._versions.get(name)
+        if self._broken:
+            self._check_broken(name, version)
         if versions is None:
             raise ModelNotFound(name)
         wanted = version if version is not None else self._defaults.get(name)
@@ -56,9 +61,21 @@ class Directory:
             if deployment is not None:
                 yield deployment
 
+    def only_startup_model(self) -> str | None:
+        """The name of the model that the server was started with, if it was exactly one."""
+        names = {deployment.ref.name for deployment in self if deployment.is_from_startup}
+        return names.pop() if len(names) == 1 else None
+
+    def mark_broken(self, ref: ModelRef, cause: str, is_default: bool = True) -> None:
+        """Requests for this version are told why it cannot serve them."""
+        self._broken[ref] = cause
+        if is_default:
+            self._defaults[ref.name] = ref.version
+
     def open(self, deployment: Deployment) -> None:
         """From now on requests may reach this deployment."""
         ref = deployment.ref
+        self._broken.pop(ref, None)
         self._versions[ref.name] = {**self._versions.get(ref.name, {}), ref.version: deployment}
 
     def set_default(self, ref: ModelRef) -> None:
@@ -67,6 +84,7 @@ class Directory:
 
     def withdraw(self, ref: ModelRef) -> Deployment | None:
         """No new request reaches this version any more; returns what served it."""
+        self._broken.pop(ref, None)
         versions = dict(self._versions.get(ref.name, {}))
         deployment = versions.pop(ref.version, None)
         if versions:
@@ -75,3 +93,9 @@ class Directory:
             self._versions.pop(ref.name, None)
             self._defaults.pop(ref.name, None)
         return deployment
+
+    def _check_broken(self, name: str, version: str | None) -> None:
+        wanted = version if version is not None else self._defaults.get(name, "")
+        cause = self._broken.get(ModelRef(name, wanted))
+        if cause is not None:
+            raise NoWorkers(name, version, cause)

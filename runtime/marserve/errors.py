@@ -166,11 +166,17 @@ class NoWorkers(MarServeError):
 
     kind = Kind.NO_WORKERS
 
-    def __init__(self, name: str, version: str | None, cause: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str | None,
+        cause: str | None = None,
+        purpose: str = "inference",
+    ) -> None:
         which = f'Model "{name}"' if version is None else f'Model "{name}" Version {version}'
         because = f" The last one could not load: {cause}" if cause else ""
         super().__init__(
-            f"{which} has no worker to serve inference request. "
+            f"{which} has no worker to serve {purpose} request. "
             f"Please use scale workers API to add workers.{because}"
         )
 
@@ -225,6 +231,8 @@ class LoadFailed(MarServeError):
     """A worker of this version cannot be started; the message has the cause."""
 
     kind = Kind.LOAD_FAILED
+    out_of_memory = False
+    """Whether memory, of the host or of a device, was what it lacked."""
 
 
 class ConfigInvalid(MarServeError):
@@ -271,11 +279,21 @@ class TokenMissing(MarServeError):
 
     kind = Kind.TOKEN_MISSING
 
+    def __init__(self, message: str, as_400: bool = False) -> None:
+        """`as_400`: the client is to get TorchServe's status (token_errors_as_400)."""
+        super().__init__(message)
+        self.as_400 = as_400
+
 
 class TokenRefused(MarServeError):
     """The request's token is wrong, expired, or for something else."""
 
     kind = Kind.TOKEN_REFUSED
+
+    def __init__(self, message: str, as_400: bool = False) -> None:
+        """`as_400`: the client is to get TorchServe's status (token_errors_as_400)."""
+        super().__init__(message)
+        self.as_400 = as_400
 
 
 class NotImplementedHere(MarServeError):

@@ -47,6 +47,16 @@ class BatchAnswered(Event, frozen=True, gc=False):
     """Wall time inside the handler, measured by the worker."""
     worker_s: float
     """From dispatch to answer, seen by the server; the rest over `handler_s` is transport."""
+    request_ids: tuple[str, ...] = ()
+    """In the order of `queue_s`; for the metrics log."""
+
+
+class BatchLate(Event, frozen=True, gc=False):
+    """A worker did not answer a batch within its response timeout; it is being killed."""
+
+    ref: ModelRef
+    worker: str
+    size: int
 
 
 class HandlerMetric(Event, frozen=True, gc=False):
@@ -60,6 +70,8 @@ class HandlerMetric(Event, frozen=True, gc=False):
     kind: str
     """counter, gauge or histogram."""
     dimensions: dict[str, str]
+    request_ids: tuple[str, ...] = ()
+    """The requests that the figure belongs to; none while the model loads."""
 
 
 class HttpAnswered(Event, frozen=True, gc=False):
@@ -74,11 +86,39 @@ class HttpAnswered(Event, frozen=True, gc=False):
     duration_s: float
 
 
+class GrpcAnswered(Event, frozen=True, gc=False):
+    """A gRPC call ended (any service, any outcome).
+
+    A prediction has its `RequestAnswered` besides, with the method "gRPC".
+    """
+
+    path: str
+    """`package.Service/Method`."""
+    client: str
+    code: int
+    """gRPC's number for the outcome."""
+    duration_s: float
+
+
 class RequestRefused(Event, frozen=True, gc=False):
     """A request was refused before it queued; `reason` is the error kind in lower case."""
 
     name: str
     reason: str
+
+
+class RequestAbandoned(Event, frozen=True, gc=False):
+    """The client went away before its answer came."""
+
+    name: str
+    request_id: str
+
+
+class WorkerStarted(Event, frozen=True, gc=False):
+    """A worker is being started: the first event of each of its lives."""
+
+    ref: ModelRef
+    worker: str
 
 
 class WorkerReady(Event, frozen=True, gc=False):
@@ -98,6 +138,8 @@ class WorkerExited(Event, frozen=True, gc=False):
     pid: int
     expected: bool
     cause: str
+    retry_s: float | None = None
+    """How long until its next life begins; None: it has none."""
 
 
 class WorkersChanged(Event, frozen=True, gc=False):

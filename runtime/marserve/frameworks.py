@@ -45,7 +45,8 @@ FRAMEWORKS: Final = frozenset(
 _TORCHSERVE: Final = "ts.torch_handler"
 _TORCHSERVE_VISION: Final = frozenset(
     {
-        "densenet_handler",
+        "dali_handler",
+        "dali_image_classifier",
         "image_classifier",
         "image_segmenter",
         "object_detector",

@@ -44,5 +44,9 @@ class Inference:
         return job
 
     def is_healthy(self) -> bool:
-        """Whether no model's default version has lost workers that cannot be replaced."""
-        return not any(deployment.is_failing for deployment in self._directory.defaults())
+        """Whether no model's default version lacks workers for longer than it may.
+
+        A liveness probe must not restart a server for a crash that it is about to mend; whether
+        requests can be answered now is the question of readiness.
+        """
+        return not any(deployment.is_given_up for deployment in self._directory.defaults())

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
 
-from marserve.config import Config, ModelToLoad
+from marserve import startup
+from marserve.config import Config
 from marserve.deployment import Deployment
 from marserve.directory import Directory
 from marserve.errors import (
@@ -22,18 +25,22 @@ from marserve.errors import (
     InvalidInput,
     LoadFailed,
     MarServeError,
+    NoWorkers,
     ShuttingDown,
     VersionConflict,
 )
 from marserve.events import Bus, VersionGone
 from marserve.model_version import Description, VersionState
-from marserve.opening import Opener
+from marserve.opening import Found, Opener
 from marserve.protocols.management import Registered, Registration, Scaled
 from marserve.refs import ModelRef
+from marserve.registry.model_config import ModelConfig
 from marserve.registry.policy import Load, Unload, next_action
 from marserve.registry.registry import Registry
-from marserve.registry.store import ModelStore
-from marserve.registry.wanted import Wanted, WantedVersion
+from marserve.registry.store import ModelStore, Unpacked
+from marserve.registry.wanted import Node, Wanted, WantedVersion
+from marserve.request import Job, Reply, Request
+from marserve.startup import Entry
 
 _log = logging.getLogger("marserve.management")
 ALL_VERSIONS = "all"
@@ -58,6 +65,7 @@ class Management:
         self._directory = directory
         self._bus = bus
         self._turn = asyncio.Lock()
+        self._fetching = asyncio.Lock()
         self._opening: set[ModelRef] = set()
         self._trials: set[Deployment] = set()
         """Deployments of registrations that are not decided yet."""
@@ -73,18 +81,22 @@ class Management:
         Workers are still loading when this returns (`settled` waits for them). Returns one sentence
         for each model that cannot be opened; the server goes on without it.
         """
-        self._registry.wanted = self._registry.restore()
+        if self._config.snapshot_is_last_run:
+            _log.info("TorchServe was the last to run here: its snapshot says what is opened")
+        else:
+            self._registry.wanted = self._registry.restore()
         restored = list(self._registry.wanted.refs())
         if restored:
             _log.info("restoring %d model version(s) of the last run", len(restored))
         await self._converge()
         problems = [f"{ref} cannot be restored: {why}" for ref, why in self._broken.items()]
-        for entry in self._entries():
+        for entry in startup.entries(self._config, self._store.all_archives()):
             _log.info("loading %s", entry.url)
             try:
                 await self._open_at_startup(entry)
             except MarServeError as error:
                 problems.append(f"{entry.url} could not be registered: {error.message}")
+        await asyncio.to_thread(self._registry.record, "startup")
         return tuple(problems)
 
     async def settled(self) -> tuple[str, ...]:
@@ -104,6 +116,7 @@ class Management:
         """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
         self._is_closing = True
         await asyncio.gather(*(deployment.close(grace_s) for deployment in list(self._directory)))
+        await asyncio.to_thread(self._registry.record, "shutdown")
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -115,7 +128,54 @@ class Management:
             MarServeError: the archive, the names or the state of things do not allow it.
         """
         self._refuse_when_closing()
-        found = await self._opener.find(wish.url)
+        found = await self._opener.find(wish.url, wish.s3_sse_kms)
+        try:
+            return await self._register(wish, found)
+        except BaseException:
+            await self._forget_archive(wish.url)
+            raise
+
+    async def register_node(
+        self, wish: Registration, node: Node, archive: Unpacked | None
+    ) -> Registered:
+        """Register a node of a workflow: a model that lives until `unregister_nodes`.
+
+        It is not kept for the next start; the workflow registers it again then.
+
+        Args:
+            wish: what is to be registered.
+            node: whose node it is.
+            archive: of the workflow, for a function; None: `wish.url` says where the model is.
+
+        Raises:
+            MarServeError: as `register` does.
+        """
+        self._refuse_when_closing()
+        if archive is not None:
+            return await self._register(wish, Found(wish.url, archive, ModelConfig()), node)
+        try:
+            async with self._fetching:  # nodes may share an archive that is fetched only once
+                found = await self._opener.find(wish.url, wish.s3_sse_kms, again=True)
+            return await self._register(wish, found, node)
+        except BaseException:
+            await self._forget_archive(wish.url)
+            raise
+
+    async def unregister_nodes(self, workflow: str) -> None:
+        """Take all nodes of a workflow out of service; their accepted requests finish."""
+        before = self._registry.wanted
+        await self._commit(lambda wanted: wanted.without_nodes(workflow))
+        wanted = self._registry.wanted
+        for ref in before.nodes(workflow):
+            if ref.name in wanted.models:
+                self._directory.set_default(ModelRef(ref.name, wanted.models[ref.name].default))
+        await self._converge()
+        for url in {before[ref].url for ref in before.nodes(workflow)}:
+            await self._forget_archive(url)
+
+    async def _register(
+        self, wish: Registration, found: Found, node: Node | None = None
+    ) -> Registered:
         ref, settings = self._opener.decide(found, wish, at_startup=False)
         _check_count(settings.max_workers)
         if ref in self._registry.wanted or ref in self._opening:
@@ -131,7 +191,7 @@ class Management:
                     await deployment.settled()
                 self._refuse_when_closing()
                 await self._commit(
-                    lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings))
+                    lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings, node))
                 )
             except BaseException as error:
                 await deployment.close(0.0)
@@ -173,14 +233,17 @@ class Management:
             )
 
         await self._commit(change)
+        if self._broken.pop(ref, None):  # the archive may have been put back
+            await self._converge()
         deployment = self._directory.get(ref)
-        if deployment is not None:
-            deployment.scale(min_workers, most)
-            if synchronous:
-                try:
-                    await deployment.settled()
-                except LoadFailed as error:
-                    raise _failed_to_start(ref, error) from error
+        if deployment is None:
+            raise NoWorkers(ref.name, version, self._broken.get(ref))
+        deployment.scale(min_workers, most)
+        if synchronous:
+            try:
+                await deployment.settled()
+            except LoadFailed as error:
+                raise _failed_to_start(ref, error) from error
         return Scaled(ref, min_workers, synchronous, version is not None)
 
     async def set_default(self, name: str, version: str) -> None:
@@ -203,29 +266,67 @@ class Management:
         """
         self._refuse_when_closing()
         ref = self._registry.wanted.resolve(name, version)
+        url = self._registry.wanted[ref].url
         await self._commit(lambda wanted: wanted.remove(ref))
         await self._converge()
+        await self._forget_archive(url)
 
     # --- questions --------------------------------------------------------------------------------
 
-    async def describe(self, name: str, version: str | None) -> tuple[Description, ...]:
+    async def describe(
+        self, name: str, version: str | None, *, customized: bool = False
+    ) -> tuple[Description, ...]:
         """One version (None: the default), or with "all" every version of the name.
+
+        `customized`: ask the handler of the one version as well.
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such version.
+            NoWorkers: there is no worker whose handler could be asked.
+            MarServeError: the handler was asked and failed.
         """
         wanted = self._registry.wanted
         if version == ALL_VERSIONS:
             refs = [ModelRef(name, v) for v in wanted.model(name).versions]
-        else:
-            refs = [wanted.resolve(name, version)]
-        return tuple(self._describe(wanted, ref) for ref in refs)
+            return tuple(self._describe(wanted, ref) for ref in refs)
+        ref = wanted.resolve(name, version)
+        description = self._describe(wanted, ref)
+        if customized:
+            description = replace(description, customized=await self._ask_handler(ref))
+        return (description,)
+
+    async def _ask_handler(self, ref: ModelRef) -> bytes:
+        """What the handler says of itself."""
+        deployment = self._directory.get(ref)
+        if deployment is None:
+            raise NoWorkers(ref.name, None, purpose="describe")
+        replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def reply_to(_: Job, reply: Reply) -> None:
+            if not replied.done():
+                replied.set_result(reply)
+
+        request = Request(str(uuid.uuid4()), [], [], describe=True)
+        job = Job(request, time.monotonic(), reply_to)
+        deployment.describe_itself(job)
+        try:
+            reply = await replied
+        finally:
+            job.abandon()
+        if isinstance(reply, MarServeError):
+            raise reply
+        return reply.body
 
     async def models(self) -> tuple[Description, ...]:
-        """The default version of every model, sorted by name."""
+        """The default version of every model, sorted by name; no functions of workflows."""
         wanted = self._registry.wanted
         refs = [wanted.resolve(name, None) for name in sorted(wanted.models)]
-        return tuple(self._describe(wanted, ref) for ref in refs)
+        nodes = {ref: wanted[ref].node for ref in refs}
+        return tuple(
+            self._describe(wanted, ref)
+            for ref, node in nodes.items()
+            if node is None or not node.is_function
+        )
 
     async def ready(self, name: str) -> bool:
         """Whether a request for the bare name would be served now.
@@ -237,6 +338,12 @@ class Management:
         return deployment is not None and deployment.ready_workers > 0
 
     # --- inside -----------------------------------------------------------------------------------
+
+    async def _forget_archive(self, url: str) -> None:
+        """Remove an archive that was fetched for a registration that is over."""
+        wanted = self._registry.wanted
+        in_use = [wanted[ref].url for ref in wanted.refs()]
+        await asyncio.to_thread(self._store.forget, url, in_use)
 
     async def _commit(self, change: Callable[[Wanted], Wanted]) -> None:
         """Apply `change` to the wanted state as it is when its turn comes, durably."""
@@ -259,7 +366,7 @@ class Management:
         wanted = self._registry.wanted[ref]
         self._opening.add(ref)
         try:
-            found = await self._opener.find(wanted.url)
+            found = await self._opener.find(wanted.url, again=True)
             held = found.unpacked.manifest.model_version
             if held != ref.version:
                 raise ArchiveRefused(f"The archive {wanted.url} holds version {held} now.")
@@ -268,6 +375,8 @@ class Management:
             self._show(deployment)
         except MarServeError as error:
             self._broken[ref] = error.message
+            is_default = self._registry.wanted.models[ref.name].default == ref.version
+            self._directory.mark_broken(ref, error.message, is_default)
         finally:
             self._opening.discard(ref)
 
@@ -279,10 +388,15 @@ class Management:
         if self._directory.get(ref) is None:  # it may have been registered again meanwhile
             self._bus.publish(VersionGone(ref))
 
-    async def _open_at_startup(self, entry: ModelToLoad) -> None:
+    async def _open_at_startup(self, entry: Entry) -> None:
         wish = Registration(url=entry.url, model_name=entry.name)
-        found = await self._opener.find(entry.url)
+        found = await self._opener.find(entry.url, again=True)
         ref, settings = self._opener.decide(found, wish, at_startup=True)
+        settings = entry.settled(settings)
+        if entry.stored is not None and entry.stored.version != ref.version:
+            raise ArchiveRefused(
+                f"The snapshot has version {entry.stored.version}, the archive {ref.version}."
+            )
         if ref in self._registry.wanted:
             if self._registry.wanted[ref].settings != settings:
                 _log.warning(
@@ -291,18 +405,16 @@ class Management:
                     ref,
                 )
             return
-        deployment = await self._opener.deploy(found, ref, settings, at_startup=True)
+        deployment = await self._opener.deploy(
+            found, ref, settings, at_startup=entry.stored is None
+        )
         await self._commit(lambda wanted: wanted.add(ref, WantedVersion(entry.url, settings)))
         overrides = self._config.models.get(ref.name, {}).get(ref.version)
-        if overrides is not None and overrides.default_version:
+        is_default = entry.stored.is_default if entry.stored else False
+        if is_default or (overrides is not None and overrides.default_version):
             await self._commit(lambda wanted: wanted.make_default(ref))
         deployment.scale(settings.min_workers, settings.max_workers)
         self._show(deployment)
-
-    def _entries(self) -> tuple[ModelToLoad, ...]:
-        if self._config.load_models.all:
-            return tuple(ModelToLoad(None, url) for url in self._store.all_archives())
-        return self._config.load_models.entries
 
     async def _outcome(self, deployment: Deployment) -> str | None:
         try:
@@ -352,6 +464,8 @@ def _check_count(workers: int) -> None:
 
 
 def _failed_to_start(ref: ModelRef, error: LoadFailed) -> LoadFailed:
-    return LoadFailed(
+    failed = LoadFailed(
         f"Failed to start workers for model {ref.name} version: {ref.version}: {error.message}"
     )
+    failed.out_of_memory = error.out_of_memory
+    return failed

@@ -70,6 +70,15 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceHeaders:
+    """The headers by which requests name their sequence, its start and its end."""
+
+    id: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDescription:
     """One worker at one moment."""
 
@@ -82,6 +91,9 @@ class WorkerDescription:
     memory_bytes: int
     restarts: int
     last_error: str | None
+    gpu_id: int | None = None
+    gpu_usage: str = "N/A"
+    """The use of its GPU as text, in TorchServe's form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +109,5 @@ class Description:
     workers: tuple[WorkerDescription, ...]
     pending_requests: int
     last_error: str | None
+    customized: bytes | None = None
+    """What the handler says of itself, as it came; None: it was not asked."""

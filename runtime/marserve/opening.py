@@ -5,29 +5,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
 from marserve.config import Config, ModelOverrides
 from marserve.deployment import Deployment, Origin
-from marserve.errors import ArchiveRefused, InvalidInput
+from marserve.errors import ArchiveRefused, InvalidInput, LoadFailed
 from marserve.events import Bus
-from marserve.model_version import Settings
+from marserve.model_version import SequenceHeaders, Settings
 from marserve.plugins import Plugins
 from marserve.protocols.management import Registration
 from marserve.refs import ModelRef, checked_ref, name_from_file
 from marserve.registry import model_config
-from marserve.registry.model_config import ModelConfig
+from marserve.registry.model_config import ModelConfig, TorchRun
 from marserve.registry.precedence import Sources, decide
 from marserve.registry.store import ModelStore, Unpacked
+from marserve.workers.devices import Devices
+from marserve.workers.environments import Environment, Environments
+from marserve.workers.launched import Launcher, Ports, is_installed
 from marserve.workers.messages import Load
 from marserve.workers.supervisor import Supervisor
+from marserve.workers.torchrun import IN_RANKS, CpuLaunch, TorchRunLaunch, split
 from marserve.workers.worker import WorkerPlan
 
 _log = logging.getLogger("marserve.registry")
-_FIRST_WORKER_ID = 9000
 _ROOM_FOR_HEADERS_BYTES = 1 << 20
+_IN_FLIGHT_ASYNC = 1000
+"""Requests that one worker with an asynchronous handler may have at a time; more wait here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class Opener:
         store: ModelStore,
         plugins: Plugins,
         supervisor: Supervisor,
+        devices: Devices,
+        environments: Environments,
         bus: Bus,
     ) -> None:
         self._config = config
@@ -55,18 +64,27 @@ class Opener:
         self._plugins = plugins
         self._supervisor = supervisor
         self._bus = bus
-        self._ids = itertools.count(_FIRST_WORKER_ID)
+        self._devices = devices
+        self._environments = environments
+        self._ids = itertools.count(config.initial_worker_port)
+        self._ports = Ports(config.initial_distribution_port)
 
-    async def find(self, url: str) -> Found:
-        """The archive that `url` names, verified and unpacked.
+    async def find(self, url: str, s3_sse_kms: bool = False, *, again: bool = False) -> Found:
+        """The archive that `url` names, fetched if it is elsewhere, verified and unpacked.
+
+        Args:
+            url: a name in the model store, or a url that the configuration allows.
+            s3_sse_kms: the request is signed for S3.
+            again: it was registered by an earlier run of the server.
 
         Raises:
-            StoreMissing, ArchiveNotFound, ArchiveRefused, InvalidInput: it cannot be used.
+            StoreMissing, ArchiveNotFound, ArchiveRefused, InvalidInput, DownloadFailed,
+            ArchiveExistsInStore: it cannot be used.
         """
-        return await asyncio.to_thread(self._find, url)
+        return await asyncio.to_thread(self._find, url, s3_sse_kms, again)
 
-    def _find(self, url: str) -> Found:
-        unpacked = self._store.unpack(self._store.find(url))
+    def _find(self, url: str, s3_sse_kms: bool, again: bool) -> Found:
+        unpacked = self._store.unpack(self._store.fetch(url, s3_sse_kms, again=again))
         manifest = unpacked.manifest
         if manifest.runtime not in ("python", "python3"):
             raise ArchiveRefused(
@@ -104,9 +122,10 @@ class Opener:
         manifest = found.unpacked.manifest
         name = wish.model_name or manifest.model_name
         if not name and at_startup:
-            name = name_from_file(found.url.rsplit("/", 1)[-1].split(".", 1)[0])
+            file_name = found.url.rstrip("/").rsplit("/", 1)[-1]
+            name = name_from_file(file_name.removesuffix(".mar").removesuffix(".model"))
         if not name:
-            raise InvalidInput("Model name is not defined.")
+            raise ArchiveRefused("Model name is not defined.")
         ref = checked_ref(name, manifest.model_version)
         overrides = self._config.models.get(ref.name, {}).get(ref.version, ModelOverrides())
         cores = psutil.cpu_count() or 1
@@ -117,11 +136,28 @@ class Opener:
     async def deploy(
         self, found: Found, ref: ModelRef, settings: Settings, at_startup: bool
     ) -> Deployment:
-        """A deployment without workers; `scale` gives it some."""
+        """A deployment without workers; `scale` gives it some.
+
+        Raises:
+            LoadFailed: it is a parallel model, and there are not enough devices for one worker.
+        """
+        most_workers = self._devices.most_workers(settings)
+        if most_workers == 0:
+            raise LoadFailed(
+                f"No enough gpu devices for model:{ref.name} "
+                f"parallelLevel:{settings.parallel_level}"
+            )
         handler = self._handler(found, settings)
         unpacked = found.unpacked
+        environment = await self._environment(found, ref, settings)
         preload = await asyncio.to_thread(
             self._plugins.preload_modules, handler, unpacked.model_dir, unpacked.manifest
+        )
+        config = self._config
+        headers = SequenceHeaders(
+            config.header_key_sequence_id,
+            config.header_key_sequence_start,
+            config.header_key_sequence_end,
         )
         load = Load(
             model_name=ref.name,
@@ -134,21 +170,100 @@ class Opener:
             limit_image_pixels=self._config.limit_max_image_pixels,
             max_response_bytes=self._config.max_response_bytes,
             config_file=unpacked.manifest.config_file,
+            is_async=settings.async_communication,
+            is_continuous=settings.continuous_batching,
+            envelope=self._config.service_envelope,
+            sequence_headers=(headers.id, headers.start, headers.end),
+            metrics_config=str(config.metrics_config) if config.metrics_config else None,
+            python_path=environment.path,
         )
+        at_once = _IN_FLIGHT_ASYNC if settings.async_communication else 1
+        round_size = settings.batch_size if settings.continuous_batching else None
+        if round_size is not None and settings.sequence_batching:
+            round_size *= 2  # as TorchServe does
         plan = WorkerPlan(
             ref=ref,
             load=load,
             preload=preload,
             startup_timeout_s=settings.startup_timeout_s,
-            response_timeout_s=settings.response_timeout_s,
-            max_frame_bytes=settings.batch_size * self._config.max_response_bytes
-            + _ROOM_FOR_HEADERS_BYTES * settings.batch_size,
+            response_timeout_s=None
+            if settings.async_communication
+            else settings.response_timeout_s,
+            max_frame_bytes=(round_size or settings.batch_size)
+            * (self._config.max_response_bytes + _ROOM_FOR_HEADERS_BYTES),
+            python=environment.python,
+            max_in_flight=at_once,
+            next_devices=self._devices.chooser(settings),
+            most_workers=most_workers,
+            is_shown_own_devices=settings.parallel_type == "custom",
+            launcher=self._launcher(found, ref, settings, environment),
+            sequence_headers=headers if settings.sequence_batching else None,
+            round_size=round_size,
         )
         origin = Origin(ref, found.url, at_startup)
-        return Deployment(origin, settings, plan, self._supervisor, self._bus, self._new_worker_id)
+        new_id = self._namer(settings)
+        return Deployment(origin, settings, plan, self._supervisor, self._bus, new_id)
 
-    def _new_worker_id(self) -> str:
-        return str(next(self._ids))
+    async def _environment(self, found: Found, ref: ModelRef, settings: Settings) -> Environment:
+        """Where the model's own packages are, if it brings some and may."""
+        requirements = found.unpacked.manifest.requirements_file
+        if requirements is None:
+            return Environment()
+        if not self._config.install_py_dep_per_model:
+            _log.warning(
+                "%s brings %s, which is not installed: install_py_dep_per_model is false",
+                ref,
+                requirements,
+            )
+            return Environment()
+        unpacked = found.unpacked
+        return await asyncio.to_thread(
+            self._environments.prepare,
+            ref.name,
+            unpacked.model_dir,
+            unpacked.digest,
+            requirements,
+            settings.use_venv,
+        )
+
+    def _launcher(
+        self, found: Found, ref: ModelRef, settings: Settings, environment: Environment
+    ) -> Launcher | None:
+        """Who starts the workers, if they are not simply forked."""
+        config = self._config
+        if settings.parallel_type in IN_RANKS:
+            run, ranks = found.yaml.torchrun or TorchRun(), max(1, settings.parallel_level)
+            launch = TorchRunLaunch(
+                run, ref.name, settings.parallel_type, ranks, config.log_dir.absolute()
+            )
+            return Launcher(launch, self._ports, environment.path)
+        if not config.cpu_launcher_enable:
+            return None
+        try:
+            split(config.cpu_launcher_args)
+        except ValueError as error:
+            _log.warning(
+                "%s is started without the CPU launcher: cpu_launcher_args cannot be read: %s",
+                ref,
+                error,
+            )
+            return None
+        cpu = CpuLaunch(config.cpu_launcher_args, settings.max_workers)
+        if not is_installed(cpu.module, (*environment.path, *sys.path)):
+            _log.warning(
+                "%s is started without the CPU launcher (cpu_launcher_enable): "
+                "there is no %s; install torch",
+                ref,
+                cpu.module,
+            )
+            return None
+        return Launcher(cpu, self._ports, environment.path)
+
+    def _namer(self, settings: Settings) -> Callable[[], str]:
+        """What gives workers their names: port numbers, as TorchServe counts them."""
+        if settings.parallel_type in IN_RANKS:
+            return lambda: self._ports.new_id(max(1, settings.parallel_level))
+        return lambda: str(next(self._ids))
 
     def _handler(self, found: Found, settings: Settings) -> str:
         handler = (

@@ -111,8 +111,19 @@ def _unescape(text: str, line: int) -> str:
         raise ConfigInvalid(f"line {line}: a \\u escape is half of a surrogate pair") from None
 
 
+def _escaped(character: str) -> str:
+    if character in _CONTROL_BACK:
+        return _CONTROL_BACK[character]
+    if character in "\\=:#!":
+        return f"\\{character}"
+    if " " <= character <= "~":
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")  # Java reads these files as Latin-1
+    return "".join(f"\\u{units[i : i + 2].hex().upper()}" for i in range(0, len(units), 2))
+
+
 def _escape(text: str, *, key: bool = False) -> str:
-    escaped = "".join(_CONTROL_BACK.get(c, f"\\{c}" if c in "\\=:#!" else c) for c in text)
+    escaped = "".join(_escaped(character) for character in text)
     if key:
         return escaped.replace(" ", "\\ ")
     leading = len(escaped) - len(escaped.lstrip(" "))

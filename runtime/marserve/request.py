@@ -73,6 +73,7 @@ class Job:
         "attempts",
         "dispatched_at",
         "has_streamed",
+        "on_closed",
         "queued_at",
         "request",
     )
@@ -90,6 +91,9 @@ class Job:
         self.attempts = 0
         self.has_streamed = False
         """Whether a piece is out already: the request must not be tried again then."""
+        self.on_closed: Callable[[Job], None] | None = None
+        """Called when nobody waits for the answer any more, while the job itself still waits: set
+        and cleared by the queue that holds it."""
         self._reply_to: ReplyTo | None = reply_to
         self._on_piece = on_piece
         self._pieces: list[Answer] = []
@@ -102,9 +106,11 @@ class Job:
     def resolve(self, reply: Reply) -> None:
         """Hand the answer to whoever asked, if nothing was handed to them before."""
         reply_to, self._reply_to = self._reply_to, None
+        self._on_piece = None
         if reply_to is not None:
             if self._pieces and isinstance(reply, Answer):
                 reply = _joined([*self._pieces, reply])
+            self._close()
             reply_to(self, reply)
 
     def stream(self, piece: Answer) -> None:
@@ -119,7 +125,13 @@ class Job:
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
-        self._reply_to = None
+        self._reply_to = self._on_piece = None
+        self._close()
+
+    def _close(self) -> None:
+        on_closed, self.on_closed = self.on_closed, None
+        if on_closed is not None:
+            on_closed(self)
 
 
 def _joined(pieces: list[Answer]) -> Answer:

@@ -12,32 +12,42 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
 from marserve import __version__
-from marserve.config import Address, Config
+from marserve.config import Config
+from marserve.config_dump import Surroundings, config_dump
 from marserve.directory import Directory
-from marserve.errors import PortInUse
-from marserve.events import Bus, Event
+from marserve.events import Bus
+from marserve.foreign_settings import TORCHSERVE_VERSION
+from marserve.health import Health
 from marserve.inference import Inference
 from marserve.management import Management
 from marserve.observe import logs
-from marserve.observe.metrics import Metrics
+from marserve.observe.observers import Observers
 from marserve.opening import Opener
+from marserve.pipelines.workflows import Workflows
 from marserve.plugins import load_plugins
 from marserve.registry.registry import Registry
+from marserve.registry.sources.allowed import AllowedUrls
+from marserve.registry.sources.fetcher import Fetcher
+from marserve.registry.sources.landing import Limits
+from marserve.registry.sources.s3 import Credentials
 from marserve.registry.store import ModelStore
-from marserve.servers import management as management_app
-from marserve.servers import metrics as metrics_app
-from marserve.servers.http import HttpServer
-from marserve.servers.inference import InferenceFront
-from marserve.servers.wsgi import WsgiServer
+from marserve.servers.port_tokens import PortTokens, static_keys
+from marserve.servers.ports import Ports, Served
+from marserve.workers.accelerators import count_gpus
+from marserve.workers.devices import Devices
+from marserve.workers.environments import Environments
+from marserve.workers.handler_environ import worker_environ
 from marserve.workers.supervisor import Supervisor
 
 _log = logging.getLogger("marserve.server")
@@ -45,10 +55,10 @@ _T = TypeVar("_T")
 
 GRACE_S = 30.0
 """How long accepted requests may take to finish once the server is told to stop."""
-_MANAGEMENT_THREADS = 32
-_METRICS_THREADS = 2
 _CONTROL_STOP_S = 2.0
-_STATE_FOLDER = "config"
+_STATE_FOLDER = "state"
+_SNAPSHOT_FOLDER = "config"
+_GRPC_PORTS = ("grpc_inference", "grpc_management")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class Ready:
 
     addresses: Mapping[str, str]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What an operator should know, as where the keys are."""
 
 
 def serve(config: Config, *, on_ready: Callable[[Ready], None], console: bool = True) -> int:
@@ -68,139 +80,112 @@ def serve(config: Config, *, on_ready: Callable[[Ready], None], console: bool = 
         PortInUse, ConfigInvalid: the server cannot start.
     """
     with ExitStack() as stack:
-        sockets = _bind(config, stack)
-        log = logs.configure(config.log_dir, foreground=console)
+        tokens = PortTokens(config, Path.cwd(), static_keys(config))
+        ports = Ports(config, stack, tokens)
+        log = logs.configure(config.log_dir, console, config.metrics_log_dir)
         stack.callback(log.close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Server(config, sockets, log).run(on_ready))
+            runner.run(_Server(config, ports, tokens, log).run(on_ready))
     return 0
 
 
 class _Server:
     """Everything that runs, while it runs."""
 
-    def __init__(
-        self, config: Config, sockets: Mapping[str, socket.socket], log: logs.Logs
-    ) -> None:
+    def __init__(self, config: Config, ports: Ports, tokens: PortTokens, log: logs.Logs) -> None:
         self._config = config
-        self._sockets = sockets
+        self._ports = ports
+        self._tokens = tokens
         self._logs = log
+        self._is_started = False
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
         config = self._config
         loop = asyncio.get_running_loop()
         stop = _stop_on_signals(loop)
         bus = Bus()
-        logs.AccessLog(bus, self._logs)
-        metrics = Metrics(bus, socket.gethostname(), not config.disable_system_metrics)
-        supervisor = Supervisor(_worker_environ(config))
-        store = ModelStore(config.model_store, config.cache_dir)
+        observers = Observers(bus, config, self._logs, socket.gethostname())
+        supervisor = Supervisor(worker_environ(config, os.environ))
+        fetcher = _fetcher(config)
+        store = ModelStore(config.model_store, config.cache_dir, fetcher)
         directory = Directory()
-        opener = Opener(config, store, load_plugins(), supervisor, bus)
+        devices = Devices(await asyncio.to_thread(count_gpus, config.number_of_gpu))
+        environments = Environments(config.cache_dir, os.environ)
+        opener = Opener(config, store, load_plugins(), supervisor, devices, environments, bus)
         state = config.log_dir / _STATE_FOLDER if config.snapshots else None
-        plane = Management(config, Registry(state), store, opener, directory, bus)
-        front = InferenceFront(
-            Inference(directory, bus, time.monotonic), bus, time.monotonic, config.max_request_bytes
+        snapshots = config.log_dir / _SNAPSHOT_FOLDER if config.snapshots else None
+        plane = Management(
+            config, Registry(state, snapshots, config.properties), store, opener, directory, bus
         )
-        inference = HttpServer(
-            self._sockets["inference"],
-            config.max_request_bytes,
-            front.on_request,
-            front.on_refused,
+        data = Inference(directory, bus, time.monotonic)
+        workflows = Workflows(
+            plane,
+            data.infer,
+            _workflow_store(config, store, fetcher),
+            state,
+            config.unregister_model_timeout_s,
+            keeps=not config.snapshot_is_last_run,
         )
-        control = self._control_ports(loop, bus, plane, metrics)
+        health = Health(directory, lambda: self._is_started)
+        served = Served(bus, data, directory, health, plane, workflows, observers.registry)
+        gpus = devices.count
+        for line in config_dump(config, _surroundings(gpus)):
+            _log.info("%s", line)
         try:
+            self._tokens.start()
             problems = await plane.start()
-            await inference.start()
-            for port in control:
-                port.start()  # open while models load, so that one can see how they are doing
-            addresses = {name: _url(sock) for name, sock in self._sockets.items()}
-            for name, url in addresses.items():
-                _log.info("%s API bind to: %s", name.capitalize(), url)
+            problems += await workflows.start()
+            await self._ports.start(served)  # while models load: one can see how they are doing
             settled = await _unless(stop, plane.settled())
             if settled is not None:
                 problems += settled
                 for problem in problems:
                     _log.error("%s", problem)
+                self._is_started = True
                 _log.info("Model server started.")
-                on_ready(Ready(addresses, problems))
+                on_ready(Ready(self._ports.addresses, problems, self._tokens.notes))
             await stop.wait()
             _log.info("stopping: accepted requests have %g s to finish", GRACE_S)
         finally:
             try:
                 await plane.interrupt()
-                await asyncio.to_thread(control[0].stop, _CONTROL_STOP_S)
-                await inference.stop(GRACE_S)
+                await self._ports.stop_management()
+                await self._ports.stop_inference(GRACE_S)
                 await plane.close(GRACE_S)
             finally:
+                environments.close()
                 await supervisor.close()
-                for port in control[1:]:
-                    await asyncio.to_thread(port.stop, _CONTROL_STOP_S)
+                await self._ports.stop_metrics()
+                observers.close()
+                self._tokens.stop()
             _log.info("Model server stopped.")
 
-    def _control_ports(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        bus: Bus,
-        plane: Management,
-        metrics: Metrics,
-    ) -> list[WsgiServer]:
-        """The management port and, unless it is switched off, the metrics port."""
 
-        def publish(event: Event) -> None:
-            loop.call_soon_threadsafe(bus.publish, event)
-
-        def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-        app = management_app.create_app(
-            plane, run, publish, __version__, self._config.enable_model_api
-        )
-        ports = [
-            WsgiServer(app, self._sockets["management"], _MANAGEMENT_THREADS, "management", publish)
-        ]
-        if "metrics" in self._sockets:
-            scrape = metrics_app.create_app(metrics.registry, publish)
-            sock = self._sockets["metrics"]
-            ports.append(WsgiServer(scrape, sock, _METRICS_THREADS, "metrics", publish))
-        return ports
+def _fetcher(config: Config) -> Fetcher:
+    allowed, sentences = AllowedUrls.understood(config.allowed_urls)
+    for sentence in sentences:
+        _log.warning("%s", sentence)
+    limits = Limits(config.max_archive_bytes, total_s=config.download_timeout_s)
+    return Fetcher(allowed, limits, credentials=Credentials.of(os.environ))
 
 
-def _bind(config: Config, stack: ExitStack) -> dict[str, socket.socket]:
-    """All listening sockets, or none.
-
-    Raises:
-        PortInUse: an address cannot be bound.
-    """
-    addresses = {"inference": config.inference, "management": config.management}
-    if config.enable_metrics_api:
-        addresses["metrics"] = config.metrics
-    sockets = {}
-    for name, address in addresses.items():
-        sockets[name] = stack.enter_context(_listening(name, address))
-    return sockets
+def _workflow_store(config: Config, models: ModelStore, fetcher: Fetcher) -> ModelStore:
+    """The folder of workflows: that of the models, unless the configuration names another."""
+    if config.workflow_store is None or config.workflow_store == config.model_store:
+        return models
+    return ModelStore(config.workflow_store, config.cache_dir, fetcher)
 
 
-def _listening(name: str, address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address.host, address.port))
-        sock.listen(2048)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise PortInUse(
-            f"{address.url} ({name}_address) cannot be opened: {error.strerror}. "
-            f"Stop what listens there, or set another {name}_address."
-        ) from error
-    return sock
-
-
-def _url(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _surroundings(gpus: int) -> Surroundings:
+    return Surroundings(
+        version=f"{TORCHSERVE_VERSION} (MarServe {__version__})",
+        home=Path(__file__).parent,
+        cwd=Path.cwd(),
+        temp_dir=Path(tempfile.gettempdir()),
+        gpus=gpus,
+        cpus=os.cpu_count() or 1,
+        python=sys.executable,
+    )
 
 
 def _stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -228,9 +213,3 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | No
         return working.result()
     working.cancel()
     return None
-
-
-def _worker_environ(config: Config) -> dict[str, str]:
-    """The server's environment, less what `blacklist_env_vars` hides from handlers."""
-    hidden = config.blacklist_env_vars
-    return {k: v for k, v in os.environ.items() if hidden is None or not hidden.fullmatch(k)}

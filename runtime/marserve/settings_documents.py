@@ -9,8 +9,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from marserve.foreign_settings import NOT_USED_YET, REFUSED, WITHOUT_MEANING, environment_name
-from marserve.settings import GROUPS, Setting
+from marserve.foreign_settings import WITHOUT_MEANING
+from marserve.setting import Setting
+from marserve.settings import GROUPS
 
 _EXAMPLE_HEAD = """\
 # Settings of MarServe, each with its default and its reason.
@@ -33,17 +34,26 @@ files that were made for TorchServe.
 `--config FILE` (or `--ts-config FILE`) names; else `config.properties` in the current directory,
 where it exists; else none: every setting has a default.
 
+Under TorchServe's command names (`torchserve`, `marserve --start`) the newest snapshot in
+`LOG_LOCATION/config` (`logs/config`) comes before `config.properties`, unless `--ncs` stands there:
+so a server that moves from TorchServe in place comes up with the same settings and models. A
+warning says which file was taken.
+
 **Which value.** The command line wins over the file, and the file over the default. Where
-`enable_envvars_config=true`, environment variables (`TS_` and the key in
-capitals) win over all of them.
+`enable_envvars_config=true`, environment variables (`TS_` and the key in capitals) win over all of
+them. Some have names of their own: `TS_TOKEN_EXPIRATION_TIME_MIN`, `TS_HEADER_KEY_SEQUENCE_ID`,
+`…_START` and `…_END`. These always count: `TS_OPEN_INFERENCE_PROTOCOL`, `LOG_LOCATION` (for
+`log_dir`) and `METRICS_LOCATION` (for `metrics_log_dir`). `TS_ALLOWED_URLS` counts only where
+`use_env_allowed_urls=true`.
 
 **Syntax.** `key=value`, `key: value` or `key value`; `#` or `!` begins a comment line; a `\\` at
 the end of a line continues it; `\\uXXXX` is a character; `$$NAME$$` in a value is replaced by the
 environment variable `NAME`, which must be set. Of a key that is given twice the last one counts,
 with a warning. Relative paths start at the directory in which the server is started.
 
-**Mistakes.** A key that is not known, or a value that cannot be used, stops the start with one
-message that lists every mistake with its line. `marserve config check` does only that.
+**Mistakes.** A value that cannot be used, or a key that looks like a slip of a known one, stops
+the start with one message that lists every mistake with its line. A key that resembles none is
+meant for another program and only warned of. `marserve config check` does only that.
 """
 
 
@@ -96,36 +106,27 @@ def _rules() -> str:
     return """
 ## Rules that join settings
 
-- The open ports must differ; shared ports are not supported in this version. `metrics_address`
-  does not count where `enable_metrics_api=false`.
-- Addresses are IP addresses or `localhost`; other names are not looked up.
-- A `management_address` that other machines can reach is refused, unless
-  `disable_token_authorization=true` stands there too.
+- HTTP ports with the same address are one port, which serves what each of them would. Addresses
+  that are not the same and yet cannot both be opened are a mistake; so is a gRPC port that another
+  port has. Ports that are switched off do not count.
+- Addresses are IP addresses or `localhost`; other names are not looked up. Without a port they have
+  80, 8081 and 8082, and with https 443, 8444 and 8445.
+- An https address, and `enable_grpc_ssl=true`, need a certificate: `certificate_file` with
+  `private_key_file`, or `keystore`.
+- Where `model_snapshot` stands, `load_models` does not count.
 - A number or `true`/`false` with a comment behind it (`max_request_size=104857600 # 100MB`) is
   taken, with a warning.
 """
 
 
 def _foreign_keys() -> str:
-    not_used = [(f"`{key}`", reason) for key, reason in NOT_USED_YET.items()]
     no_meaning = [(f"`{key}`", reason) for key, reason in WITHOUT_MEANING.items()]
-    refused = [
-        (f"`{key}`", " or ".join(f"`{value}`" for value in refusal.harmless), refusal.reason)
-        for key, refusal in REFUSED.items()
-    ]
     return f"""
-## Keys of TorchServe that are not used
+## Keys of TorchServe without meaning here
 
 Files made for TorchServe may hold these. The server starts, with one warning for each.
-In the environment they have the names that TorchServe gave them: `ts_` at the beginning of a key
-is not written twice, and `token_expiration_min` is `{environment_name("token_expiration_min")}`.
 
-{_table(("accepted, not used by this version", "because"), not_used)}
-{_table(("accepted, without meaning here", "because"), no_meaning)}
-The server does not start with these, because losing them silently would be wrong. The same holds
-for addresses that begin with `https:` or `unix:`.
-
-{_table(("refused", "unless it is", "because"), refused)}"""
+{_table(("accepted, without meaning here", "because"), no_meaning)}"""
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

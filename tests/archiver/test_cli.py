@@ -103,7 +103,8 @@ def test_extra_files_are_a_comma_list(capsys):
         ),
         ("--model-name m -v 1 --handler h --export-path model.py", 6, "The export path model.py is "
          "not a folder."),
-        ("unpack there.mar", 2, "'unpack' is no command; there are pack, inspect, verify."),
+        ("unpack there.mar", 2, "'unpack' is no command; there are pack, workflow, inspect, "
+         "verify."),
     ],
 )  # fmt: skip
 def test_an_error_is_one_sentence_and_a_code(line, code, sentence, capsys):

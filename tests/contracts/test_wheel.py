@@ -30,9 +30,10 @@ def test_the_wheel_holds_every_module_and_both_commands(tmp_path: Path):
         str(path.relative_to(tree / root))
         for root in ROOTS
         for path in (tree / root).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi", ".proto") or path.name == "py.typed"
     }
     assert modules - packed == set()
     assert {name for name in packed if ".dist-info/" not in name} - modules == set()
+    assert not any(name.startswith(("model_archiver", "marserve_torchserve")) for name in packed)
     assert "marserve = marserve.cli:main" in commands
     assert "archiver = marserve_archiver.cli:main" in commands

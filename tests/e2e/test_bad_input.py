@@ -40,7 +40,7 @@ def server(shared_server):
         ("POST", "/predictions", 404, "ResourceNotFoundException"),
         ("GET", "/nowhere", 404, "ResourceNotFoundException"),
         ("GET", "/", 405, "MethodNotAllowedException"),
-        ("OPTIONS", "/predictions/echo", 404, "ResourceNotFoundException"),
+        ("OPTIONS", "/predictions/nobody", 404, "ModelNotFoundException"),
         ("POST", "/predictions/%ff", 400, "BadRequestException"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_port_in_use_is_named_and_nothing_is_left_behind(server, tmp_path, req
     [
         ("job_queue_sise=10", ["line 3", "job_queue_size"]),
         ("batch_size=many", ["line 3", "batch_size", "many"]),
-        ("management_address=http://0.0.0.0:1", ["0.0.0.0", "disable_token_authorization"]),
+        ("inference_address=https://127.0.0.1:0", ["line 3", "certificate_file", "keystore"]),
         ("private_key_file=/etc/key.pem", ["line 3", "private_key_file"]),
     ],
 )
@@ -174,7 +174,9 @@ def test_the_configuration_of_a_torchserve_operator_is_accepted_and_does_what_it
             probe.bind(("127.0.0.1", 0))
             text = text.replace(f":{port}", f":{probe.getsockname()[1]}")
     config = tmp_path / "config.properties"
-    config.write_text(text + f"cache_dir={tmp_path / 'cache'}\n")
+    config.write_text(
+        text + f"cache_dir={tmp_path / 'cache'}\ngrpc_inference_port=0\ngrpc_management_port=0\n"
+    )
 
     other.start_with(config, "--model-store", str(other.store), "--models", "moody=moody.mar")
     try:

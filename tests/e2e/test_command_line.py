@@ -20,7 +20,7 @@ def session(server):
     (server.root / "config.properties").write_text(
         "".join(f"{p}_address=http://127.0.0.1:0\n" for p in ("inference", "management", "metrics"))
         + f"model_store={server.store}\ncache_dir={server.root / 'cache'}\n"
-        + "default_workers_per_model=1\n"
+        + "default_workers_per_model=1\ngrpc_inference_port=0\ngrpc_management_port=0\n"
     )
 
     def marserve(*arguments: str, code: int = 0, given: bytes | None = None) -> str:
@@ -86,7 +86,7 @@ def test_start_says_why_it_could_not(session, server):
     config.write_text(
         f"inference_address={run['addresses']['inference']}\nlog_dir={server.root / 'second'}\n"
         "management_address=http://127.0.0.1:0\nmetrics_address=http://127.0.0.1:0\n"
-        f"model_store={server.store}\n"
+        f"model_store={server.store}\ngrpc_inference_port=0\ngrpc_management_port=0\n"
     )
 
     said = session("start", "--config", str(config), code=1)

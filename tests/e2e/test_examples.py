@@ -19,6 +19,8 @@ CONFIG = """\
 inference_address=http://127.0.0.1:0
 management_address=http://127.0.0.1:0
 metrics_address=http://127.0.0.1:0
+grpc_inference_port=0
+grpc_management_port=0
 cache_dir=cache
 default_workers_per_model=1
 """
@@ -60,6 +62,7 @@ class Reader:
         if run_file.exists():
             addresses = json.loads(run_file.read_text())["addresses"]
             command = command.replace("http://127.0.0.1:8080", addresses["inference"])
+            command = command.replace("http://127.0.0.1:8081", addresses["management"])
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
@@ -91,6 +94,12 @@ def test_a_third_party_package_brings_a_handler_through_the_same_door(tmp_path):
     answers = Reader("third_party_handler", tmp_path).run()
 
     assert answers == ["HELLO!!!"]
+
+
+def test_a_workflow_of_two_branches_gives_one_answer(tmp_path):
+    _, answer = Reader("workflow", tmp_path).run()
+
+    assert json.loads(answer) == {"text": "HELLO YOU THREE", "words": 3}
 
 
 def test_the_digits_are_recognised(tmp_path):

@@ -14,8 +14,9 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 @pytest.fixture(scope="module")
 def server(shared_server):
     made = shared_server.root / "made"
-    script = str(FIXTURES / "make_torch_models.py")
-    subprocess.run([sys.executable, "-W", "ignore", script, str(made)], check=True)
+    for name in ("make_torch_models.py", "make_other_models.py"):
+        script = str(FIXTURES / name)
+        subprocess.run([sys.executable, "-W", "ignore", script, str(made)], check=True)
     labels = str(made / "index_to_name.json")
     shared_server.pack(
         "eager",
@@ -28,6 +29,18 @@ def server(shared_server):
         "script", "image_classifier", serialized_file=str(made / "colour.pt"), extra_files=labels
     )
     shared_server.pack("bare", "base_handler", model_file=str(made / "colour_model.py"))
+    for model, handler, extra in (
+        ("segmenter", "image_segmenter", None),
+        ("detector", "object_detector", None),
+        ("sentiment", "text_classifier", str(made / "source_vocab.pt")),
+    ):
+        shared_server.pack(
+            model,
+            handler,
+            model_file=str(made / f"{model}_model.py"),
+            serialized_file=str(made / f"{model}.pth"),
+            **({"extra_files": extra} if extra else {}),
+        )
     shared_server.start(load_models="eager.mar,script.mar", batch_size=4)
     assert shared_server.problems == []
     return shared_server
@@ -77,3 +90,62 @@ def test_json_numbers_go_straight_into_the_base_handler(server):
     )
 
     assert (reply.status, reply.json()) == (200, [0.0, 0.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def loaded(server):
+    """Load an archive of the store the first time that a test asks for it."""
+    known = set()
+
+    def load(name):
+        if name not in known:
+            reply = server.manage("POST", f"/models?url={name}.mar&initial_workers=1&batch_size=4")
+            assert reply.status == 200, reply
+            known.add(name)
+        return name
+
+    return load
+
+
+def test_the_segmenter_says_the_class_of_every_pixel(server, loaded):
+    reply = server.predict(loaded("segmenter"), (server.root / "made" / "red.jpg").read_bytes())
+
+    assert reply.status == 200
+    pixels = reply.json()
+    assert (len(pixels), len(pixels[0]), len(pixels[0][0])) == (224, 224, 2)
+    assert {pixel[0] for row in pixels for pixel in row} <= {0.0, 1.0, 2.0}
+    assert all(1 / 3 <= pixel[1] <= 1 for row in pixels for pixel in row)
+
+
+def test_the_detector_says_what_is_where(server, loaded):
+    reply = server.predict(loaded("detector"), (server.root / "made" / "blue.jpg").read_bytes())
+
+    assert reply.status == 200
+    objects = reply.json()
+    assert 1 <= len(objects) <= 4
+    for found in objects:
+        assert list(found) == ["2", "score"]
+        x1, y1, x2, y2 = found["2"]
+        assert 0 <= x1 <= x2 <= 300
+        assert 0 <= y1 <= y2 <= 260
+        assert 0.5 <= found["score"] <= 1
+
+
+def test_the_texts_of_a_batch_are_classified_each_for_its_sender(server, loaded, crowd):
+    bodies = [b"good", "bad <b>b\u00e4d</b>".encode(), b"It isn't good", b"\xff"]
+    name = loaded("sentiment")
+
+    replies = crowd(lambda i: server.predict(name, bodies[i]), 4).join()
+
+    assert [reply.status for reply in replies] == [200, 200, 200, 400]
+    likeliest = [max(reply.json(), key=reply.json().get) for reply in replies[:3]]
+    assert likeliest == ["1", "0", "0"]
+
+
+def test_an_explanation_comes_from_captum(server, loaded):
+    text = server.call("POST", "inference", f"/explanations/{loaded('sentiment')}", b"not good")
+    image = (server.root / "made" / "red.jpg").read_bytes()
+    pixels = server.call("POST", "inference", "/explanations/eager", image)
+
+    assert (text.status, text.json()["words"]) == (200, ["not", "good"])
+    assert (pixels.status, len(pixels.json())) == (200, 3)

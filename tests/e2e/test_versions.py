@@ -135,9 +135,13 @@ def test_an_asynchronous_registration_says_later_why_it_failed(resnet):
     assert "a_module_that_nobody_has" in described["lastError"]
     resnet.wait_until(lambda: "a_module_that_nobody_has" in resnet.predict("bad").body.decode())
     assert resnet.predict("bad").status == 503
-    assert resnet.call("GET", "inference", "/ping").status == 500
+    not_ready = resnet.call("GET", "inference", "/healthz/ready/bad")
+    assert not_ready.status == 503
+    assert "a_module_that_nobody_has" in not_ready.body.decode()
+    assert resnet.call("GET", "inference", "/healthz/ready").status == 503
+    assert resnet.call("GET", "inference", "/ping").status == 200  # for maxRetryTimeoutInSec
     assert resnet.manage("DELETE", "/models/bad").status == 200
-    assert resnet.call("GET", "inference", "/ping").status == 200
+    assert resnet.call("GET", "inference", "/healthz/ready").status == 200
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
@@ -178,7 +182,9 @@ def test_a_restored_version_never_answers_with_another_versions_archive(resnet):
     resnet.start()
 
     assert "holds version 2.0 now" in resnet.problems[0]
-    assert resnet.predict("resnet50/1.0").status == 404
+    reply = resnet.predict("resnet50/1.0")
+    assert reply.status == 503
+    assert "holds version 2.0 now" in reply.json()["message"]
 
 
 def test_a_start_without_snapshots_restores_nothing_and_saves_nothing(resnet):
@@ -201,6 +207,22 @@ def test_a_restored_model_whose_archive_is_gone_is_reported_and_harms_no_other(r
     assert _version(resnet) == "1.0"
     described = resnet.manage("GET", "/models/resnet50/2.0").json()[0]
     assert described["state"] == "FAILED"
+    assert resnet.predict("resnet50/2.0").status == 503
+
+
+def test_an_archive_that_was_gone_serves_again_once_it_is_back_and_scaled(resnet):
+    resnet.manage("POST", "/models?url=resnet50_v2.mar&initial_workers=1")
+    resnet.stop()
+    archive = (resnet.store / "resnet50_v2.mar").read_bytes()
+    (resnet.store / "resnet50_v2.mar").unlink()
+    resnet.start()
+    assert resnet.manage("PUT", "/models/resnet50/2.0?min_worker=1").status == 503
+
+    (resnet.store / "resnet50_v2.mar").write_bytes(archive)
+    scaled = resnet.manage("PUT", "/models/resnet50/2.0?min_worker=1&synchronous=true")
+
+    assert scaled.status == 200
+    assert resnet.predict("resnet50/2.0").status == 200
 
 
 def test_a_start_with_a_broken_model_serves_the_others_and_names_it(server):

@@ -8,11 +8,20 @@ from marserve_handlers.errors import HandlerLoadFailed
 
 def test_every_built_in_handler_is_listed():
     assert builtin.marserve_handler_names() == [
+        "base_deepspeed_handler",
         "base_handler",
+        "base_pippy_handler",
+        "dali_image_classifier",
+        "densenet_handler",
         "echo",
         "image_classifier",
+        "image_segmenter",
+        "object_detector",
         "passthrough",
         "sklearn",
+        "text_classifier",
+        "trt_llm_handler",
+        "vllm_handler",
     ]
 
 
@@ -28,6 +37,8 @@ def test_every_listed_handler_exists_and_handles(name):
     [
         ("base_handler", ["torch"]),
         ("image_classifier", ["PIL", "torch", "torchvision"]),
+        ("object_detector", ["PIL", "torch", "torchvision"]),
+        ("text_classifier", ["torch"]),
         ("sklearn", ["joblib", "numpy", "sklearn"]),
         ("echo", []),
         ("unknown", None),

@@ -1,9 +1,11 @@
 import copy
+import threading
 from http import HTTPStatus
 
 import pytest
 
 from marserve_handlers.contract import Context, RequestProcessor
+from marserve_handlers.metrics import Metrics
 
 
 def new_context(**changes):
@@ -12,9 +14,9 @@ def new_context(**changes):
         "manifest": {"model": {"modelName": "m"}},
         "model_dir": "/models/m",
         "batch_size": 4,
-        "gpu_id": None,
+        "gpu": None,
         "model_yaml_config": {"handler": {"x": 1}},
-        "server_version": "1.2.3",
+        "mms_version": "1.2.3",
     }
     return Context(**{**settings, **changes})
 
@@ -173,3 +175,51 @@ def test_a_request_can_be_made_by_hand():
     assert request.get_response_status_phrase() == "teapot"
     assert request.get_response_headers() == {"X-A": "b"}
     assert request.get_response_header("X-A") == "b"
+
+
+def test_the_first_arguments_may_go_by_position():
+    metrics = Metrics(model_name="m")
+    context = Context("m", "/d", {"a": 1}, 2, 0, "9", False, metrics, {"b": 2})
+    assert context.system_properties["gpu_id"] == 0
+    assert context.system_properties["limit_max_image_pixels"] is False
+    assert context.metrics is metrics
+    assert (context.manifest, context.model_yaml_config) == ({"a": 1}, {"b": 2})
+
+
+def test_figures_belong_to_the_requests_of_the_batch():
+    context = in_batch({}, {})
+    context.metrics.add_counter("c", 1, 1)
+    context.begin_batch(["next"], [{}])
+    context.metrics.add_counter("c", 1)
+    assert [one.request_ids for one in context.metrics.drain()] == [("id1",), ("next",)]
+
+
+def test_torchserves_own_metrics_can_be_fetched():
+    assert new_context().metrics.get_metric("HandlerTime", "gauge").unit == "Milliseconds"
+
+
+def test_a_deep_copy_is_a_context_of_its_own():
+    context = in_batch({"a": "1"})
+    context.send_intermediate = print
+    context.lock, context.cache = threading.Lock(), {"a": []}
+    copied = copy.deepcopy(context)
+    assert copied.lock is context.lock  # nobody can copy one
+    assert copied.send_intermediate is print
+    copied.cache["a"].append(1)
+    copied.set_response_status(404)
+    copied.begin_batch(["other"], [{}])
+    assert context.cache == {"a": []}
+    assert (context.get_request_id(), context.get_response_status(0)) == ("id0", (200, None))
+    copied.metrics.add_counter("c", 1)
+    assert [one.request_ids for one in context.metrics.drain()] == [("other",)]
+
+
+def test_the_socket_exists_once_there_are_requests():
+    context = new_context()
+    assert not hasattr(context, "cl_socket")
+    with pytest.raises(AttributeError, match="not from initialize"):
+        _ = context.cl_socket
+    context.begin_batch(["x"], [{}])
+    assert hasattr(context, "cl_socket")
+    context.cl_socket = mine = object()
+    assert context.cl_socket is mine

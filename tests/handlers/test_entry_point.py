@@ -26,7 +26,7 @@ def write(model_dir, **files):
 
 
 def new_context(model_dir):
-    return Context(model_name="m", manifest={}, model_dir=str(model_dir), batch_size=1, gpu_id=None)
+    return Context(model_name="m", manifest={}, model_dir=str(model_dir), batch_size=1, gpu=None)
 
 
 def answer(handler, model_dir, rows=({"body": 1},), find_named=lambda name: None):
@@ -140,8 +140,6 @@ def test_an_imported_class_does_not_count(tmp_path):
         ),
         ("class A: ...\nclass B: ...", "defines 2 classes without a method handle (A, B)"),
         ("class A: ...", "the class A has no method handle(self, data, context)"),
-        ("async def handle(data, context): ...", "async def"),
-        ("class A:\n  async def handle(self, data, context): ...", "async def"),
     ],
 )
 def test_a_file_without_one_clear_entry_point_is_refused(source, says, tmp_path):
@@ -158,12 +156,16 @@ def test_a_file_without_one_clear_entry_point_is_refused(source, says, tmp_path)
         (
             {"handler": "import os\n\nimport foo"},
             "the handler file handler.py could not be imported: "
-            "ModuleNotFoundError: No module named 'foo' (handler.py, line 3)",
+            "ModuleNotFoundError: No module named 'foo' (handler.py, line 3); the package foo is "
+            "not installed where the worker runs: list it in the archive's requirements file, or "
+            "install it beside the server",
         ),
         (
             {"handler": "import helper", "helper": "\nimport foo.bar"},
             "the handler file handler.py could not be imported: "
-            "ModuleNotFoundError: No module named 'foo' (helper.py, line 2)",
+            "ModuleNotFoundError: No module named 'foo' (helper.py, line 2); the package foo is "
+            "not installed where the worker runs: list it in the archive's requirements file, or "
+            "install it beside the server",
         ),
         (
             {"handler": "x = 1\nraise ValueError('broken')"},
@@ -234,6 +236,8 @@ def test_what_user_code_raises_passes_through():
     entry = EntryPoint(Handler, "h")
     with pytest.raises(KeyError, match="load"):
         entry.initialize(new_context("."))
+    Handler.initialize = lambda self, context: None
+    entry.initialize(new_context("."))
     with pytest.raises(KeyError, match="predict"):
         entry.handle([], new_context("."))
 
@@ -272,3 +276,75 @@ def test_closing_a_function_does_nothing():
 def test_neither_class_nor_function_is_refused():
     with pytest.raises(HandlerLoadFailed, match="x is a int; a handler is a class or a function"):
         EntryPoint(3, "x")
+
+
+@pytest.mark.parametrize(
+    ("source", "is_async"),
+    [
+        ("async def handle(data, context): ...", True),
+        ("class A:\n  async def handle(self, data, context): ...", True),
+        ("def handle(data, context): ...", False),
+        ("class A:\n  def handle(self, data, context): ...", False),
+    ],
+)
+def test_it_is_known_whether_the_result_must_be_awaited(source, is_async, tmp_path):
+    write(tmp_path, handler=source)
+    assert load_entry_point("handler", tmp_path, lambda name: None).is_async is is_async
+
+
+def test_initialize_may_put_something_else_in_the_place_of_handle():
+    class Handler:
+        def initialize(self, context):
+            self.handle = lambda data, context: ["replaced"]
+
+        def handle(self, data, context):
+            return ["original"]
+
+    entry = EntryPoint(Handler, "h")
+    entry.initialize(new_context("."))
+    assert entry.handle([{}], new_context(".")) == ["replaced"]
+
+
+@pytest.mark.parametrize(
+    "handler", ["shipped.py", "shipped", "kit/shipped.py:other", "kit/shipped"]
+)
+def test_a_module_of_an_installed_package_is_found_after_everything_else(
+    handler, tmp_path, monkeypatch
+):
+    site, model_dir = tmp_path / "site", tmp_path / "model"
+    model_dir.mkdir()
+    source = CLASS + "\n    def other(data, context): return ['other']\n"
+    write(site, shipped=CLASS, kit__shipped=source)
+    monkeypatch.syspath_prepend(site)
+    expected = ["other"] if handler.endswith(":other") else ["m"]
+    assert answer(handler, model_dir) == expected
+    named = answer(handler, model_dir, find_named=lambda name: lambda data, context: ["named"])
+    assert named == ["named"]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (
+            "import foo",
+            "the handler shipped could not be imported: ModuleNotFoundError: .*foo is not",
+        ),
+        ("raise KeyError('x')", "the handler shipped could not be imported: KeyError: 'x'$"),
+        ("x = 1", "has no function handle"),
+    ],
+)
+def test_a_module_of_a_package_that_cannot_be_used_says_why(source, says, tmp_path, monkeypatch):
+    site, model_dir = tmp_path / "site", tmp_path / "model"
+    model_dir.mkdir()
+    write(site, shipped=source)
+    monkeypatch.syspath_prepend(site)
+    with pytest.raises(HandlerLoadFailed, match=says):
+        load_entry_point("shipped", model_dir, lambda name: None)
+
+
+@pytest.mark.parametrize("handler", ["json", "os.py", "ts", "kit", "kit/nothing.py", "a-b.py"])
+def test_pythons_own_modules_and_folders_are_no_handlers(handler, tmp_path, monkeypatch):
+    (tmp_path / "kit").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HandlerNotFound):
+        load_entry_point(handler, tmp_path / "model", lambda name: None)

@@ -19,8 +19,9 @@ def test_each_shape_of_the_labels_file_becomes_index_to_name(content, mapping, t
     assert load_label_mapping(path) == mapping
 
 
-def test_no_labels_file_is_no_mapping(tmp_path):
+def test_no_labels_file_is_no_mapping_and_said(tmp_path, caplog):
     assert load_label_mapping(str(tmp_path / "index_to_name.json")) is None
+    assert "is missing. Inference output will not include class name." in caplog.text
 
 
 @pytest.mark.parametrize("content", [{"0": 3}, {"0": []}, {"0": ["a", 1]}, ["cat"]])
@@ -37,6 +38,7 @@ def test_another_shape_is_refused(content, tmp_path):
         (None, None, [{"0": 0.7, "1": 0.3}]),
         (None, [[4, 2]], [{"4": 0.7, "2": 0.3}]),
         ({"4": "cat"}, [[4, 2]], [{"cat": 0.7, "2": 0.3}]),
+        ({"4": "cat"}, [[4]], [{"cat": 0.7}]),
         (["ant", "bee", "cat"], [[2, 1]], [{"cat": 0.7, "bee": 0.3}]),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_batch_is_one_call_of_the_estimator(classifier):
     model = Counting().fit([[0.0], [1.0]], [0, 1])
     handler = SklearnHandler()
     handler.model = model
-    context = Context(model_name="m", manifest={}, model_dir=".", batch_size=2, gpu_id=None)
+    context = Context(model_name="m", manifest={}, model_dir=".", batch_size=2, gpu=None)
     context.begin_batch(["a", "b"], [{}, {}])
     handler.handle([{"body": [0.0]}, {"body": {"instances": [[1.0], [0.0]]}}], context)
     assert Counting.calls == 1

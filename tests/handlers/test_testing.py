@@ -1,8 +1,10 @@
+import asyncio
 import sys
 
 import pytest
 
 from marserve_handlers import HandlerError, PredictionException
+from marserve_handlers.streaming import send_intermediate_predict_response
 from marserve_handlers.testing import Result, run_handler
 
 
@@ -102,3 +104,47 @@ def test_the_handler_is_closed_even_when_it_fails():
     with pytest.raises(RuntimeError):
         run_handler(Fails, [b""])
     assert closed == [True]
+
+
+class Streams:
+    def handle(self, data, context):
+        context.set_all_response_status(201)
+        for piece in ("a", b"b"):
+            send_intermediate_predict_response(
+                [piece] * len(data), context.request_ids, "", 200, context
+            )
+        return ["c"] * len(data)
+
+
+def test_pieces_that_a_handler_streams_are_kept():
+    results = run_handler(Streams, [b"", b""])
+    assert results == [Result(201, {"ts_stream_next": "true"}, b"c", (b"a", b"b"))] * 2
+
+
+def test_an_asynchronous_handler_gets_each_request_by_itself_and_all_at_once():
+    class Awaits:
+        def initialize(self, context):
+            context.seen = []
+
+        async def handle(self, data, context):
+            context.seen.append(len(data))
+            await arrived.wait()
+            return [[context.get_request_id(), context.seen, context.get_request_header(0, "n")]]
+
+    arrived = asyncio.Barrier(2)
+    results = run_handler(Awaits, [b"", b""], headers=[{"n": "1"}, {"n": "2"}])
+    assert [result.json() for result in results] == [
+        ["request-0", [1], "1"],
+        ["request-1", [1], "2"],
+    ]
+
+
+def test_an_envelope_can_be_put_around():
+    for handler in (lambda data, context: data, Later):
+        [result] = run_handler(handler, [{"body": {"instances": [1]}}], envelope="json")
+        assert result.text == '{"predictions": [1]}'
+
+
+class Later:
+    async def handle(self, data, context):
+        return data

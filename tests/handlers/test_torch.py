@@ -8,7 +8,7 @@ import torch
 from marserve_handlers.contract import Context
 from marserve_handlers.errors import HandlerLoadFailed, PredictionException
 from marserve_handlers.testing import run_handler
-from marserve_handlers.torch import BaseHandler, choose_device
+from marserve_handlers.torch import BaseHandler
 
 MODEL_FILE = """
 import torch
@@ -58,7 +58,7 @@ def initialized(model, **settings):
         manifest=manifest,
         model_dir=str(model_dir),
         batch_size=1,
-        gpu_id=None,
+        gpu=None,
         **settings,
     )
     handler = BaseHandler()
@@ -168,10 +168,10 @@ def test_the_time_of_each_batch_and_stage_is_reported(eager):
     context.begin_batch(["a"], [{}])
     handler.handle([{"body": [1.0]}], context)
     assert [(s.name, s.unit, s.kind) for s in context.metrics.drain()] == [
-        ("ts_handler_preprocess", "ms", "gauge"),
-        ("ts_handler_inference", "ms", "gauge"),
-        ("ts_handler_postprocess", "ms", "gauge"),
-        ("HandlerTime", "ms", "gauge"),
+        ("ts_handler_preprocess", "Milliseconds", "gauge"),
+        ("ts_handler_inference", "Milliseconds", "gauge"),
+        ("ts_handler_postprocess", "Milliseconds", "gauge"),
+        ("HandlerTime", "Milliseconds", "gauge"),
     ]
 
 
@@ -202,24 +202,48 @@ def test_an_explanation_comes_from_the_subclass(eager):
     assert answers(Explains, eager, [row], headers={"explain": "False"}) == [[3.0]]
 
 
-def test_settings_that_are_not_applied_are_said(eager, caplog):
-    with caplog.at_level(logging.WARNING):
-        initialized(eager, model_yaml_config={"pt2": {"compile": {"enable": True}}})
-    assert "pt2 is not applied" in caplog.text
+@pytest.mark.parametrize("rows", [1, 3])
+def test_every_row_of_a_batch_gets_the_description(rows, eager):
+    got = answers(BaseHandler, eager, [[1.0]] * rows, headers={"describe": "True"})
+    assert got == [None] * rows
 
 
-@pytest.mark.parametrize(
-    ("present", "gpu_id", "device"),
-    [
-        ({"cuda", "xpu"}, 1, "cuda:1"),
-        ({"xpu", "mps"}, 1, "xpu:1"),
-        ({"mps"}, 1, "mps"),
-        (set(), 1, "cpu"),
-        ({"cuda", "xpu", "mps"}, None, "cpu"),
-    ],
-)
-def test_a_worker_uses_the_accelerator_it_was_given(present, gpu_id, device, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in present)
-    monkeypatch.setattr(torch.xpu, "is_available", lambda: "xpu" in present)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in present)
-    assert choose_device(gpu_id) == torch.device(device)
+def test_a_model_is_compiled_as_its_yaml_file_says(eager, caplog):
+    settings = {"pt2": {"compile": {"enable": True, "backend": "eager", "dynamic": True}}}
+    with caplog.at_level(logging.INFO):
+        got = answers("base_handler", eager, [[1.0, 2.0]], model_yaml_config=settings)
+    assert got == [[3.0, 6.0]]
+    assert "Compiled model with backend eager, dynamic True" in caplog.messages
+
+
+def test_a_setting_that_is_no_compiler_setting_fails_the_load(eager):
+    with pytest.raises(ValueError, match="pt2 should be str or dict, not int"):
+        initialized(eager, model_yaml_config={"pt2": 3})
+
+
+def test_the_first_device_of_the_rule_is_where_the_model_is(eager, monkeypatch):
+    monkeypatch.setattr("marserve_handlers.torch.choose_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr("marserve_handlers.torch.prepare", lambda _: None)
+    handler = initialized(eager)
+    assert next(handler.model.parameters()).device.type == "meta"
+    assert (handler.get_device(), handler.map_location) == (torch.device("meta"), "meta")
+
+
+def test_a_library_needs_the_setting_that_allows_it(tmp_path, monkeypatch):
+    (tmp_path / "m.so").write_bytes(b"native")
+    model = tmp_path, {"model": {"serializedFile": "m.so"}}
+    monkeypatch.setattr("torch._export.aot_load", lambda path, device: lambda x: x * 7)
+    with pytest.raises(RuntimeError, match=r"m.so loads only with pt2: \{export"):
+        answers("base_handler", model, [[1.0]])
+    settings = {"pt2": {"export": {"aot_compile": True}}}
+    assert answers("base_handler", model, [[1.0]], model_yaml_config=settings) == [[7.0]]
+
+
+def test_each_stage_is_traced_when_the_server_profiles(eager, tmp_path, monkeypatch):
+    monkeypatch.setenv("ENABLE_TORCH_PROFILER", "true")
+    monkeypatch.setattr("marserve_handlers.profiler.TRACES", tmp_path / "traces")
+    eager[1]["model"]["modelName"] = "scale"
+    assert answers("base_handler", eager, [[1.0]]) == [[3.0]]
+    [trace] = (tmp_path / "traces" / "scale").iterdir()
+    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert {"preprocess", "inference", "postprocess"} <= names

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import sys
 
 import pytest
 import torch
@@ -34,9 +35,9 @@ def picture(color, mode="RGB", size=(300, 260)):
     return buffer.getvalue()
 
 
-def answers(model_dir, bodies, handler=ImageClassifier):
+def answers(model_dir, bodies, handler=ImageClassifier, **settings):
     manifest = {"model": {"modelFile": "model.py"}}
-    results = run_handler(handler, bodies, model_dir=model_dir, manifest=manifest)
+    results = run_handler(handler, bodies, model_dir=model_dir, manifest=manifest, **settings)
     return [result.json() for result in results]
 
 
@@ -118,7 +119,7 @@ def test_the_limit_on_pixels_can_be_lifted(limit, model_dir, monkeypatch):
         manifest={"model": {"modelFile": "model.py"}},
         model_dir=str(model_dir),
         batch_size=1,
-        gpu_id=None,
+        gpu=None,
         limit_max_image_pixels=limit,
     )
     handler = ImageClassifier()
@@ -129,3 +130,46 @@ def test_the_limit_on_pixels_can_be_lifted(limit, model_dir, monkeypatch):
             handler.handle([{"body": picture("red")}], context)
     else:
         assert len(handler.handle([{"body": picture("red")}], context)) == 1
+
+
+# --- explanations ---------------------------------------------------------------------------------
+
+EXPLAIN = {"headers": {"explain": "True"}}
+
+
+@pytest.mark.parametrize("target", [1, "1", b"1", bytearray(b"1")])
+def test_an_explanation_points_at_the_pixels_that_speak_for_the_class(target, model_dir):
+    rows = [{"data": picture("#00ff00"), "target": target}, {"data": picture("white")}]
+    explained, other = answers(model_dir, rows, **EXPLAIN)
+    by_channel = torch.tensor(explained).sum(dim=(1, 2))
+    assert torch.tensor(explained).shape == (3, 224, 224)
+    assert by_channel.nonzero().flatten().tolist() == [1]
+    assert torch.tensor(other).sum(dim=(1, 2)).nonzero().flatten().tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("target", "says"), [("cat", "is the index of a class, not 'cat'"), (9, "has no class 9")]
+)
+def test_a_class_that_the_model_does_not_have_is_the_clients_mistake(target, says, model_dir):
+    with pytest.raises(PredictionException, match=says) as caught:
+        answers(model_dir, [{"data": picture("red"), "target": target}], **EXPLAIN)
+    assert caught.value.error_code == 400
+
+
+def test_an_explanation_without_captum_names_the_package(model_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(PredictionException, match=r"captum.*'marserve\[explain\]'") as caught:
+        answers(model_dir, [picture("red")], **EXPLAIN)
+    assert caught.value.error_code == 501
+
+
+def test_a_handler_may_bring_its_own_explainer(model_dir):
+    class Own(ImageClassifier):
+        def initialize(self, context):
+            super().initialize(context)
+            self.ig = self
+
+        def attribute(self, images, target, n_steps):
+            return torch.full((len(images), 1), float(target))
+
+    assert answers(model_dir, [{"data": picture("red"), "target": 2}], Own, **EXPLAIN) == [[2.0]]

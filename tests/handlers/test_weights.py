@@ -100,3 +100,14 @@ def test_a_model_that_loads_itself_is_left_to_it():
 def test_weights_that_do_not_fit_are_torchs_own_error(model):
     with pytest.raises(RuntimeError, match="Missing key"):
         fill(model, {})
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 200, 0.5, 0.9])
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_file_that_was_cut_short_is_said_to_be(cut, new_format, model, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=new_format)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * cut) if isinstance(cut, float) else cut])
+    with pytest.raises(HandlerLoadFailed, match=r"the weights w\.pth"):
+        read_state_dict(path)

@@ -17,6 +17,7 @@ class State:
         "management": "http://127.0.0.1:8081",
     }
     problems = ("b.mar is broken.",)
+    notes = ("Key file located at key_file.json",)
 
 
 @pytest.fixture
@@ -88,8 +89,9 @@ def test_serve_tells_where_it_listens_and_what_did_not_load(run, served):
     code, out, err = run("serve", "--model-store", "store")
     assert code == 0
     assert out.splitlines()[1:] == [
-        "  inference   http://127.0.0.1:8080",
-        "  management  http://127.0.0.1:8081",
+        "  inference       http://127.0.0.1:8080",
+        "  management      http://127.0.0.1:8081",
+        "Key file located at key_file.json",
     ]
     assert err == "marserve: warning: b.mar is broken.\n"
 

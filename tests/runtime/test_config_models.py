@@ -85,12 +85,12 @@ def test_numbers_below_one_are_left_to_the_default_with_a_note():
     ]
 
 
-def test_parallel_level_is_noted_and_not_used():
+def test_a_stranger_is_noted_and_a_slip_is_not_taken():
     notes: list[str] = []
-    assert MODELS.read('{"x": {"1": {"parallelLevel": 2}}}', notes) == {
-        "x": {"1": ModelOverrides()}
+    assert MODELS.read('{"x": {"1": {"colour": "red", "parallelLevel": 2}}}', notes) == {
+        "x": {"1": ModelOverrides(parallel_level=2)}
     }
-    assert notes == ["parallelLevel of x:1 is not used by this version"]
+    assert notes == ["colour of x:1 is not known here and has no effect"]
 
 
 @pytest.mark.parametrize("text", ["", "{}"])
@@ -104,12 +104,12 @@ def test_no_models_is_an_empty_mapping(text):
         ("{", "expected one JSON object"),
         ("[" * 100_000, "expected one JSON object"),
         ("1" * 5000, "expected one JSON object"),
-        ("[]", "expected an object of models"),
+        ("[]", "expected one JSON object"),
         ('{"x": 1}', "expected an object of versions for x"),
         ('{"x": {"1": []}}', "expected an object of settings for x:1"),
         ('{"a b": {"1": {}}}', "Model name 'a b' is not valid"),
         ('{"x": {"1": {}, "1": {}}}', '"1" is given twice'),
-        ('{"x": {"1": {"batchSise": 1}}}', "batchSise of x:1 is not one of defaultVersion"),
+        ('{"x": {"1": {"batchSise": 1}}}', "batchSise of x:1 is not known: did you mean batchSize"),
         ('{"x": {"1": {"batchSize": "4"}}}', 'batchSize of x:1 is "4": expected a whole number'),
         ('{"x": {"1": {"batchSize": true}}}', "batchSize of x:1 is true: expected a whole number"),
         ('{"x": {"1": {"batchSize": 2147483648}}}', "expected at most 2147483647"),

@@ -70,22 +70,26 @@ def test_start_status_stop(shell):
     code, out, err = shell.start("--models", "a.mar", "b=b.mar", "--ncs")
     pid = shell.pid
     management = json.loads(shell.run_file.read_text())["addresses"]["management"]
-    log = shell.directory / "logs" / "marserve.log"
+    log = shell.directory / "logs" / "ts_log.log"
     assert (code, err) == (0, "")
     assert out == (
         f"The server runs (pid {pid}).\n"
-        "  inference   http://127.0.0.1:8080\n"
-        f"  management  {management}\n"
-        f"  log         {log}\n"
+        "  inference       http://127.0.0.1:8080\n"
+        f"  management      {management}\n"
+        f"  log             {log}\n"
     )
-    assert f"storing in {shell.directory} snapshots False" in log.read_text()
+    printed = log.with_name("marserve.log").read_text()
+    assert f"storing in {shell.directory} snapshots False" in printed
     assert os.getsid(pid) == pid
 
     code, out, err = shell.run("status")
     first, *addresses, _, head, row = out.splitlines()
     assert (code, err) == (0, "")
     assert first.startswith(f"The server runs (pid {pid}, for ")
-    assert addresses == ["  inference   http://127.0.0.1:8080", f"  management  {management}"]
+    assert addresses == [
+        "  inference       http://127.0.0.1:8080",
+        f"  management      {management}",
+    ]
     assert head.split() == ["MODEL", "VERSION", "STATE", "WORKERS", "WAITING", "ARCHIVE"]
     assert row == "digits  1.0 (default)  READY  1 of 1   0        digits.mar"
 
@@ -194,7 +198,7 @@ def test_serve_tells_its_addresses_and_removes_its_file_at_the_end(shell):
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert lines[1] == f"The server is ready (pid {process.pid}).\n"
-    assert lines[2] == "  inference   http://127.0.0.1:8080\n"
+    assert lines[2] == "  inference       http://127.0.0.1:8080\n"
     assert (process.returncode, out, err) == (0, "", "")
     assert not shell.run_file.exists()
 
@@ -210,6 +214,7 @@ def test_an_error_after_ready_does_not_write_into_other_files(shell, tmp_path, m
     class State:
         addresses: ClassVar = {"inference": "x"}
         problems = ()
+        notes = ()
 
     def serve(_config, *, on_ready, console):
         on_ready(State())
@@ -218,8 +223,14 @@ def test_an_error_after_ready_does_not_write_into_other_files(shell, tmp_path, m
 
     loaded = config.load(None, {}, {}, tmp_path)
     with mine, yours, pytest.raises(Bug):
-        daemon.serve_here(loaded.config, serve, ready_fd=writer, on_ready=lambda _: None)
+        daemon.serve_here(
+            loaded.config, serve, ready_fd=writer, on_ready=lambda _: None, console=False
+        )
     with os.fdopen(reader) as pipe:
-        assert json.loads(pipe.read()) == {"addresses": {"inference": "x"}, "problems": []}
+        assert json.loads(pipe.read()) == {
+            "addresses": {"inference": "x"},
+            "problems": [],
+            "notes": [],
+        }
     os.fstat(writer)
     os.close(writer)

@@ -260,8 +260,8 @@ def test_an_installed_third_party_handler_is_found_beside_a_broken_one(site):
     assert done.stdout.splitlines() == [
         "True",
         "('unicodedata',)",
-        "[Result(status=200, headers={}, body=b'HELLO!!!'), "
-        "Result(status=200, headers={}, body=b'YOU!!!')]",
+        "[Result(status=200, headers={}, body=b'HELLO!!!', pieces=()), "
+        "Result(status=200, headers={}, body=b'YOU!!!', pieces=())]",
     ]
     assert "the plugin aaa (of aaa-broken) failed when it was imported: ModuleNotFoundError" in (
         done.stderr

@@ -40,7 +40,7 @@ def test_a_request_is_a_value():
 
 def test_a_new_job_waits_since_it_was_queued_and_was_never_tried(job):
     assert job.is_open
-    assert (job.queued_at, job.dispatched_at, job.attempts, job.ref) == (7.5, 7.5, 0, None)
+    assert (job.queued_at, job.dispatched_at, job.attempts) == (7.5, 7.5, 0)
 
 
 @pytest.mark.parametrize("reply", [Answer(b"yes"), WorkerDied("it is gone")])
@@ -78,3 +78,52 @@ def test_whoever_gets_the_answer_finds_the_job_closed():
     Job(REQUEST, 0.0, reply_to).resolve(Answer(b"once"))
 
     assert seen == [False]
+
+
+def test_pieces_go_to_whoever_wants_them_and_then_the_answer():
+    heard = []
+    job = Job(
+        REQUEST,
+        7.5,
+        lambda _, reply: heard.append(("end", reply)),
+        lambda _, piece: heard.append(("piece", piece)),
+    )
+
+    job.stream(Answer(b"a", 201))
+    job.stream(Answer(b"b"))
+    job.resolve(Answer(b"c"))
+    job.stream(Answer(b"too late"))
+
+    assert heard == [
+        ("piece", Answer(b"a", 201)),
+        ("piece", Answer(b"b")),
+        ("end", Answer(b"c")),
+    ]
+
+
+def test_whoever_wants_no_pieces_gets_them_joined_with_the_first_one_s_head(job, replies):
+    job.stream(Answer(b"a", 201, "Yes", [("x", "1")]))
+    job.stream(Answer(b"b"))
+    job.resolve(Answer(b"c"))
+
+    assert replies == [(job, Answer(b"abc", 201, "Yes", [("x", "1")]))]
+
+
+def test_an_error_after_pieces_is_the_error(job, replies):
+    error = WorkerDied("it is gone")
+    job.stream(Answer(b"a"))
+    job.resolve(error)
+
+    assert replies == [(job, error)]
+    assert job.has_streamed
+
+
+@pytest.mark.parametrize("end", [lambda job: job.abandon(), lambda job: job.resolve(Answer(b""))])
+def test_the_queue_that_holds_a_job_hears_once_that_nobody_waits_for_it(job, end):
+    closed = []
+    job.on_closed = closed.append
+
+    end(job)
+    end(job)
+
+    assert closed == [job]

@@ -4,7 +4,14 @@ from collections import Counter
 import pytest
 
 from marserve.config import Config
-from marserve.foreign_settings import NOT_USED_YET, REFUSED, WITHOUT_MEANING, environment_name
+from marserve.foreign_settings import (
+    ALIASES,
+    ALWAYS_FROM_ENVIRONMENT,
+    LOCATIONS,
+    WITHOUT_MEANING,
+    WRITTEN_BY_TORCHSERVE,
+    environment_name,
+)
 from marserve.settings import SETTINGS
 
 TORCHSERVE_KEYS = [
@@ -86,11 +93,24 @@ TORCHSERVE_KEYS = [
     "tsConfigFile",
 ]
 
-OUR_OWN_KEYS = {"batch_size", "max_batch_delay", "log_dir", "cache_dir", "metrics_format"}
+OUR_OWN_KEYS = {
+    "batch_size",
+    "max_batch_delay",
+    "log_dir",
+    "metrics_log_dir",
+    "cache_dir",
+    "metrics_format",
+    "enable_grpc_api",
+    "token_errors_as_400",
+    "inference_token",
+    "management_token",
+    "max_archive_size",
+    "download_timeout",
+}
 
 
 def test_every_key_of_torchserve_is_in_exactly_one_table():
-    tables = Counter([*SETTINGS, *NOT_USED_YET, *WITHOUT_MEANING, *REFUSED])
+    tables = Counter([*SETTINGS, *ALIASES, *WITHOUT_MEANING])
     assert tables == Counter([*TORCHSERVE_KEYS, *OUR_OWN_KEYS])
 
 
@@ -98,7 +118,19 @@ def test_every_setting_has_its_own_field():
     fields = [setting.field for setting in SETTINGS.values()]
     assert len(set(fields)) == len(fields)
     of_config = {field.name for field in dataclasses.fields(Config)}
-    assert of_config - set(fields) == {"snapshots", "config_file"}
+    assert of_config - set(fields) == {
+        "snapshots",
+        "config_file",
+        "snapshot_is_last_run",
+        "properties",
+    }
+
+
+def test_what_is_said_of_keys_is_said_of_keys_that_there_are():
+    assert set(ALIASES.values()) <= set(SETTINGS)
+    assert set(LOCATIONS) <= set(SETTINGS)
+    assert set(WITHOUT_MEANING) >= WRITTEN_BY_TORCHSERVE
+    assert {*SETTINGS, *WITHOUT_MEANING} >= set(ALWAYS_FROM_ENVIRONMENT)
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.key)

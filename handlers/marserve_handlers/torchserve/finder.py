@@ -1,7 +1,7 @@
 """The import hook behind `ts.*`: a meta-path finder that answers from the table in `names.py`.
 
-A carried module is made of our own objects when it is first imported; frameworks are imported
-only then. Nothing called `ts` exists on disk.
+A member of a carried module is looked up when it is first asked for; frameworks are imported only
+then. Nothing called `ts` exists on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from marserve_handlers.torchserve.names import MODULES
 
@@ -45,10 +45,22 @@ class NamesFinder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=fullname in _PACKAGES)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module with the objects that the table names."""
-        for name, place in MODULES[module.__name__].items():
-            origin, _, attribute = place.partition(":")
-            setattr(module, name, getattr(importlib.import_module(origin), attribute))
+        """Let the module answer for the members that the table names, and for its submodules."""
+        places = MODULES[module.__name__]
+
+        def member(name: str) -> Any:
+            if name in places:
+                value = _look_up(places[name])
+            elif f"{module.__name__}.{name}" in MODULES:
+                value = importlib.import_module(f"{module.__name__}.{name}")
+            else:
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            setattr(module, name, value)
+            return value
+
+        vars(module).update(
+            __getattr__=member, __all__=list(places), __dir__=lambda: [*vars(module), *places]
+        )
 
 
 def install() -> None:
@@ -68,3 +80,8 @@ _PACKAGES: Final = frozenset(name.rpartition(".")[0] for name in MODULES if name
 
 def _leaves() -> list[str]:
     return [name for name in MODULES if name not in _PACKAGES]
+
+
+def _look_up(place: str) -> Any:
+    origin, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(origin), attribute)

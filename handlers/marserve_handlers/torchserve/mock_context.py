@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from marserve_handlers.contract import Context
+from marserve_handlers.model_files import get_yaml_config
 
 
 class MockContext(Context):
@@ -24,8 +25,8 @@ class MockContext(Context):
         self,
         model_pt_file: str | None = "model.pt",
         model_dir: str | Path = ".",
-        model_file: str | None = None,
-        gpu_id: int | str | None = None,
+        model_file: str | None = "model.py",
+        gpu_id: int | str | None = "0",
         model_name: str = "mnist",
         model_yaml_config_file: str | None = None,
     ) -> None:
@@ -34,30 +35,32 @@ class MockContext(Context):
             model["serializedFile"] = str(model_pt_file)
         if model_file:
             model["modelFile"] = str(model_file)
+        settings = (
+            get_yaml_config(Path(model_dir) / model_yaml_config_file)
+            if model_yaml_config_file
+            else None
+        )
         super().__init__(
             model_name=model_name,
             manifest={"model": model},
             model_dir=str(model_dir),
             batch_size=1,
-            gpu_id=None if gpu_id is None else int(gpu_id),
-            model_yaml_config=_read_yaml(model_dir, model_yaml_config_file),
+            gpu=None if gpu_id is None else int(gpu_id),
+            model_yaml_config=settings,
         )
+        self._explain: bool | str = False
         self.begin_batch(["0"], [{}])
 
     @property
-    def explain(self) -> bool:
-        """Whether the request asks for an explanation."""
-        return bool(self.get_request_header(0, "explain") == "True")
+    def explain(self) -> bool | str:
+        """Whether the request asks for an explanation: what the header `explain` says."""
+        return self._explain
 
     @explain.setter
-    def explain(self, wanted: bool) -> None:
-        self.get_all_request_header(0)["explain"] = str(bool(wanted))
+    def explain(self, wanted: bool | str) -> None:
+        self._explain = wanted
+        self.get_all_request_header(0)["explain"] = str(wanted)
 
-
-def _read_yaml(model_dir: str | Path, name: str | None) -> dict[str, Any]:
-    if name is None:
-        return {}
-    import yaml  # only here: the contract needs no YAML parser
-
-    loaded = yaml.safe_load((Path(model_dir) / name).read_text(encoding="utf-8"))
-    return loaded if isinstance(loaded, dict) else {}
+    def get_request_header(self, idx: int, exp: str) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A header of the request; None if absent."""
+        return super().get_request_header(idx, exp)

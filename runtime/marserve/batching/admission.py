@@ -14,6 +14,7 @@ class Refusal(Enum):
 
     QUEUE_FULL = auto()
     NO_WORKERS = auto()
+    NO_TICKET = auto()
     CLOSING = auto()
 
 
@@ -29,6 +30,8 @@ class Load:
     is_hopeless: bool
     """No worker serves, and the last ones could not load."""
     is_closing: bool
+    tickets: int | None = None
+    """Workers that wait for work; None: whether any does is not asked."""
 
 
 def refusal(load: Load) -> Refusal | None:
@@ -39,6 +42,8 @@ def refusal(load: Load) -> Refusal | None:
         return Refusal.NO_WORKERS
     if load.depth >= load.depth_limit or load.waiting_bytes >= load.waiting_bytes_limit:
         return Refusal.QUEUE_FULL
+    if load.tickets is not None and load.tickets <= 0:
+        return Refusal.NO_TICKET
     return None
 
 

@@ -45,15 +45,29 @@ class Batcher:
         """How many requests wait."""
         return len(self._window)
 
+    @property
+    def oldest_since(self) -> float | None:
+        """When the request came that has waited longest; None when nothing waits."""
+        return self._window.oldest_since()
+
     def submit(self, job: Job) -> None:
         """Put an admitted request into the queue."""
         self._window.add(job, job.queued_at)
+        job.on_closed = self._closed
         self.waiting_bytes += job.request.size_bytes
         self._watch(job.queued_at)
         if self._has_idle():
             self.wake()
         else:
             self._on_depth(len(self._window))
+
+    def submit_alone(self, job: Job) -> None:
+        """Put a request before all others; it leaves in a batch of its own."""
+        self._window.isolate((job,), job.queued_at)
+        job.on_closed = self._closed
+        self.waiting_bytes += job.request.size_bytes
+        self._watch(job.queued_at)
+        self.wake()
 
     def wake(self) -> None:
         """A worker may be free: look, once this turn of the loop has brought all it brings."""
@@ -75,24 +89,30 @@ class Batcher:
             if due > now:
                 self._held = self._loop.call_at(due, self.pump)
                 break
-            batch = self._window.take()
-            self.waiting_bytes -= sum(job.request.size_bytes for job in batch)
-            open_jobs = [job for job in batch if job.is_open]
-            if open_jobs:
-                self._send(open_jobs)
+            self._send(self._left(self._window.take()))
             self._on_depth(len(self._window))
 
-    def answered(self, size: int, took_s: float) -> None:
+    def take(self, worker: str, room: int) -> list[Job]:
+        """Up to `room` requests to join those that a worker goes on with."""
+        jobs = self._left(self._window.take_to_join(room))
+        if jobs:
+            self._on_depth(len(self._window))
+        return jobs
+
+    def answered(self, jobs: list[Job], took_s: float) -> None:
         """A batch came back."""
-        self._window.answered(size, took_s, time.monotonic())
+        self._window.answered(len(jobs), took_s, time.monotonic())
 
     def lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these. Each gets another chance: first together, then alone."""
-        first = [job for job in jobs if job.is_open and job.attempts == 1]
-        again = [job for job in jobs if job.is_open and 1 < job.attempts < _MAX_ATTEMPTS]
+        kept = [job for job in jobs if job.is_open and _may_try_again(job)]
+        first = [job for job in kept if job.attempts == 1]
+        again = [job for job in kept if job.attempts > 1]
         for job in jobs:
-            if job.attempts >= _MAX_ATTEMPTS:
+            if not _may_try_again(job):
                 job.resolve(WorkerDied(f"Worker died. Attempt {job.attempts}: {cause}."))
+        for job in kept:
+            job.on_closed = self._closed
         self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
         if first:
             self._window.put_back(first, first[0].queued_at)
@@ -105,9 +125,8 @@ class Batcher:
 
     def fail_all(self, error: MarServeError) -> None:
         """Answer everything that waits with this error."""
-        jobs = self._window.take_all()
-        self.waiting_bytes = 0  # before the answers: whoever gets one may ask again at once
-        for job in jobs:
+        # all have left before the answers: whoever gets one may ask again at once
+        for job in self._left(self._window.take_all()):
             job.resolve(error)
         self._on_depth(len(self._window))
 
@@ -118,13 +137,24 @@ class Batcher:
                 timer.cancel()
         self._held = self._expiry = None
 
+    def _left(self, jobs: list[Job]) -> list[Job]:
+        """These do not wait any more."""
+        for job in jobs:
+            job.on_closed = None
+            self.waiting_bytes -= job.request.size_bytes
+        return jobs
+
+    def _closed(self, job: Job) -> None:
+        """Nobody waits for this answer any more: its place is free."""
+        if self._window.discard(job):
+            self.waiting_bytes -= job.request.size_bytes
+            self._on_depth(len(self._window))
+
     def _expire(self) -> None:
         """Answer those that waited longer than they may; look again when the next one would."""
         self._expiry = None
         now = time.monotonic()
-        expired = self._window.drop_before(now - self._timeout_s)
-        for job in expired:
-            self.waiting_bytes -= job.request.size_bytes
+        for job in self._left(self._window.drop_before(now - self._timeout_s)):
             job.resolve(
                 DeadlineExceeded(
                     f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."
@@ -143,3 +173,8 @@ class Batcher:
                 return
             self._expiry.cancel()
         self._expiry = self._loop.call_at(due, self._expire)
+
+
+def _may_try_again(job: Job) -> bool:
+    """Not too often, and never once the client has a piece of an answer."""
+    return job.attempts < _MAX_ATTEMPTS and not job.has_streamed

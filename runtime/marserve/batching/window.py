@@ -77,6 +77,19 @@ class Window(Generic[Item]):
         count = min(len(self._waiting), self._limits.size)
         return [self._waiting.popleft()[1] for _ in range(count)]
 
+    def take_to_join(self, room: int) -> list[Item]:
+        """Up to `room` requests that may join others; a suspect must be alone, so it does not."""
+        return [self._waiting.popleft()[1] for _ in range(min(len(self._waiting), room))]
+
+    def discard(self, item: Item) -> bool:
+        """Remove a request that nobody waits for any more; False when it is not here."""
+        for waiting in (self._waiting, self._suspects):
+            for index, entry in enumerate(waiting):
+                if entry[1] is item:
+                    del waiting[index]
+                    return True
+        return False
+
     def oldest_since(self) -> float | None:
         """When the request came that has waited longest; None when nothing waits."""
         fronts = [since for since, _ in self._suspects]

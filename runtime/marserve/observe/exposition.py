@@ -1,142 +1,213 @@
-"""Figures -> families of the library, under TorchServe's names and our own. Writes no text.
-
-TorchServe calls `Requests2XX`, `ts_inference_latency_microseconds` and the like counters, but the
-library prints a counter's name with `_total` at the end, and dashboards ask for the name without.
-Those are therefore exposed as *untyped* (`unknown` in OpenMetrics): the sample's name is exact,
-`rate()` works as before, and the type line claims nothing that the format forbids. Names that
-end in `_total` anyway are proper counters.
-"""
+"""Figures -> families of the library, under TorchServe's names and our own. Writes no text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import Metric
 from prometheus_client.core import Sample
 
 from marserve.observe.figures import (
+    CallFigures,
     Histogram,
     HostFigures,
     Labels,
     RequestFigures,
     VersionFigures,
 )
-from marserve.observe.system import SYSTEM_METRICS
+from marserve.observe.metric_specs import SERVER_METRICS, MetricSpec
+from marserve.observe.metrics_config import MetricsConfig
 
-TIMES = ("HandlerTime", "PredictionTime")
+_OWN_PREFIXES = ("marserve_", "process_", "python_")
 
-_TORCHSERVE_NAMES = SYSTEM_METRICS | {
-    *("Requests2XX", "Requests4XX", "Requests5XX"),
-    *("QueueTime", "WorkerThreadTime", "WorkerLoadTime", *TIMES),
-}
-_OWN_PREFIXES = ("marserve_", "process_", "python_", "ts_inference_", "ts_queue_")
+GRPC_CODES = dict(
+    enumerate(
+        (
+            *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
+            *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
+            *("ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
+            "UNAUTHENTICATED",
+        )
+    )
+)
+
+Row = tuple[tuple[str, ...], "float | Histogram"]
+"""Label values in the order of a spec's labels, and the figure."""
 
 
 def is_reserved(name: str) -> bool:
     """Whether a handler may not use `name`, because the server does."""
-    return name in _TORCHSERVE_NAMES or name.startswith(_OWN_PREFIXES)
+    return name in SERVER_METRICS or name.startswith(_OWN_PREFIXES)
 
 
-def host_families(figures: HostFigures, hostname: str) -> Iterator[Metric]:
-    """What is told of the server as a whole."""
-    host = {"Level": "Host", "Hostname": hostname}
-    for digit, counter in figures.answers.items():
-        rows = [(host, counter.value)]
-        yield _family(f"Requests{digit}XX", "unknown", f"HTTP answers, {digit}xx.", rows)
-    yield _family(
-        "QueueTime",
-        "gauge",
-        "Longest wait in the latest batch, in milliseconds.",
-        [] if figures.queue_ms is None else [(host, figures.queue_ms)],
-    )
-    yield _family(
-        "WorkerThreadTime",
-        "gauge",
-        "Time that the latest batch spent outside its handler, in milliseconds.",
-        [] if figures.overhead_ms is None else [(host, figures.overhead_ms)],
-    )
-    yield _family(
-        "WorkerLoadTime",
-        "gauge",
-        "Time that a worker took to load its model, in milliseconds.",
-        [
-            ({"WorkerName": f"W-{worker}-{ref.name}_{ref.version}", **host}, load_ms)
-            for (ref, worker), load_ms in figures.load_ms.copy().items()
-        ],
-    )
-    yield from _times(figures, hostname)
-    yield _family(
-        "marserve_requests_refused_total",
-        "counter",
-        "Requests refused before they queued, by reason.",
-        [({"reason": reason}, one.value) for reason, one in figures.refused.copy().items()],
-    )
-    release = {"version": _RELEASE}
-    yield _family("marserve_build_info", "gauge", "The running release.", [(release, 1.0)])
+class _Counter(str):
+    """The type of a counter whose samples bear the family's very name.
+
+    The library prints `_total` behind the name of a family of type `counter`. TorchServe's
+    `Requests2XX` and the counters of handlers have no such ending, and without a type line of
+    their own scrapers take them for untyped: some turn those into gauges, others drop them. So
+    the type reads `counter` but is not equal to the word by which the library knows its own.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return super().__hash__()
 
 
-def _times(figures: HostFigures, hostname: str) -> Iterator[Metric]:
-    times_ms = figures.times_ms.copy()
-    for name in TIMES:
-        yield _family(
-            name,
-            "gauge",
-            "Time of the latest batch in its handler, in milliseconds.",
-            [
-                ({"ModelName": model, "Level": "Model", "Hostname": hostname}, time_ms)
-                for (which, model), time_ms in times_ms.items()
-                if which == name
-            ],
-        )
+_COUNTER = _Counter("counter")
 
 
-def request_families(
-    requests: list[RequestFigures], strangers: RequestFigures, hostname: str
+def family(name: str, kind: str, documentation: str, samples: Iterable[Sample] = ()) -> Metric:
+    """A family that is printed under exactly this name and type."""
+    one = Metric(name, documentation, "unknown" if kind == "counter" else kind)
+    if kind == "counter":
+        one.type = _COUNTER
+    one.samples = list(samples)
+    return one
+
+
+def selected(whole: Metric, samples: list[Sample]) -> Metric:
+    """The same family with these samples alone."""
+    one = Metric(whole.name, whole.documentation, "unknown")
+    one.type = whole.type
+    one.samples = samples
+    return one
+
+
+def of_spec(spec: MetricSpec, rows: Iterable[Row]) -> Metric:
+    """One of TorchServe's metrics, as `metrics.yaml` has it."""
+    one = family(spec.name, spec.kind, spec.help)
+    for values, figure in rows:
+        labels = dict(zip(spec.labels, values, strict=True))
+        if isinstance(figure, Histogram):
+            one.samples.extend(figure.samples(spec.name, labels))
+        else:
+            one.samples.append(Sample(spec.name, labels, figure))
+    return one
+
+
+def server_families(
+    config: MetricsConfig,
+    figures: HostFigures,
+    requests: Sequence[RequestFigures],
+    versions: Sequence[VersionFigures],
+    hostname: str,
 ) -> Iterator[Metric]:
-    """What is told of requests. `strangers` are those for no model that is registered."""
-    named = [({**one.labels, "hostname": hostname}, one) for one in requests]
-    every = [*requests, strangers] if strangers.by_status else requests
-    yield _family(
-        "ts_inference_requests_total",
-        "counter",
-        "Inference requests.",
-        [(labels, sum(one.latency.counts)) for labels, one in named],
-    )
-    yield _family(
-        "ts_inference_latency_microseconds",
-        "unknown",
-        "Time from request to answer, summed, in microseconds.",
-        [(labels, one.latency.total * 1e6) for labels, one in named],
-    )
-    yield _family(
+    """TorchServe's metrics, those of the machine left out.
+
+    A batch does not know which of its requests named a version, so `model_version` of
+    `ts_queue_latency_microseconds` is the version that served, where TorchServe may say `default`.
+    """
+    rows = _server_rows(config, figures, requests, versions, hostname)
+    for name, spec in config.server.items():
+        if name in rows:
+            yield of_spec(spec, rows[name])
+
+
+def _server_rows(
+    config: MetricsConfig,
+    figures: HostFigures,
+    requests: Sequence[RequestFigures],
+    versions: Sequence[VersionFigures],
+    hostname: str,
+) -> dict[str, list[Row]]:
+    host = ("Host", hostname)
+    rows: dict[str, list[Row]] = {
+        f"Requests{digit}XX": [(host, counter.value)] for digit, counter in figures.answers.items()
+    }
+    for name, latest, all_of_them in (
+        ("QueueTime", figures.queue_ms, figures.queues_ms),
+        ("WorkerThreadTime", figures.overhead_ms, figures.overheads_ms),
+    ):
+        spec = config.server.get(name)
+        is_histogram = spec is not None and spec.kind == "histogram"
+        shown = all_of_them if is_histogram else latest
+        rows[name] = [] if latest is None or shown is None else [(host, shown)]
+    rows["WorkerLoadTime"] = [
+        ((f"W-{worker}-{ref.name}_{ref.version}", *host), load_ms)
+        for (ref, worker), load_ms in figures.load_ms.copy().items()
+    ]
+    named = [((*one.labels.values(), hostname), one.latency) for one in requests]
+    rows["ts_inference_requests_total"] = [
+        (labels, float(sum(latency.counts))) for labels, latency in named
+    ]
+    rows["ts_inference_latency_microseconds"] = [
+        (labels, latency.total * 1e6) for labels, latency in named
+    ]
+    rows["ts_queue_latency_microseconds"] = [
+        ((*one.labels.values(), hostname), one.queue.total * 1e6) for one in versions
+    ]
+    return rows
+
+
+def own_families(
+    figures: HostFigures,
+    requests: Sequence[RequestFigures],
+    versions: Sequence[VersionFigures],
+    calls: Sequence[CallFigures],
+) -> Iterator[Metric]:
+    """What we tell beyond TorchServe. `requests` includes those for no registered model."""
+    yield from _request_families(figures, requests)
+    yield from _call_families(calls)
+    yield from _batch_families(versions)
+    yield from _worker_families(versions)
+    build = ({"version": _RELEASE}, 1.0)
+    yield _rows("marserve_build_info", "gauge", "The running release.", [build])
+
+
+def _request_families(figures: HostFigures, requests: Sequence[RequestFigures]) -> Iterator[Metric]:
+    yield _rows(
         "marserve_requests_total",
         "counter",
         "Inference requests by the status of their answer.",
         [
             ({**one.labels, "code": str(status)}, counter.value)
-            for one in every
+            for one in requests
             for status, counter in one.by_status.copy().items()
         ],
     )
     yield _histograms(
         "marserve_request_latency_seconds",
         "Time from the last byte of a request to its answer.",
-        [(one.labels, one.latency) for one in every],
+        [(one.labels, one.latency) for one in requests],
+    )
+    yield _rows(
+        "marserve_requests_refused_total",
+        "counter",
+        "Requests refused before they queued, by reason.",
+        [({"reason": reason}, one.value) for reason, one in figures.refused.copy().items()],
     )
 
 
-def version_families(versions: list[VersionFigures], hostname: str) -> Iterator[Metric]:
-    """What is told of batches and workers.
+def _call_families(calls: Sequence[CallFigures]) -> Iterator[Metric]:
+    yield _rows(
+        "marserve_grpc_calls_total",
+        "counter",
+        "gRPC calls by the code they ended with.",
+        [
+            ({**one.labels, "code": GRPC_CODES.get(code, str(code))}, counter.value)
+            for one in calls
+            for code, counter in one.by_code.copy().items()
+        ],
+    )
+    yield _histograms(
+        "marserve_grpc_call_duration_seconds",
+        "Time from the beginning of a gRPC call to its end.",
+        [(one.labels, one.duration) for one in calls],
+    )
 
-    A batch does not know which of its requests named a version, so the label of
-    `ts_queue_latency_microseconds` is the version that served, where TorchServe may say `default`.
-    """
-    yield _family(
-        "ts_queue_latency_microseconds",
-        "unknown",
-        "Time that requests waited for a worker, summed, in microseconds.",
-        [({**one.labels, "hostname": hostname}, one.queue.total * 1e6) for one in versions],
+
+def _batch_families(versions: Sequence[VersionFigures]) -> Iterator[Metric]:
+    yield _rows(
+        "marserve_queue_depth",
+        "gauge",
+        "Requests that wait for a worker.",
+        [(one.labels, one.depth.value) for one in versions],
     )
     yield _histograms(
         "marserve_queue_time_seconds",
@@ -153,7 +224,10 @@ def version_families(versions: list[VersionFigures], hostname: str) -> Iterator[
         "Requests per batch.",
         [(one.labels, one.batch_size) for one in versions],
     )
-    yield _family(
+
+
+def _worker_families(versions: Sequence[VersionFigures]) -> Iterator[Metric]:
+    yield _rows(
         "marserve_workers",
         "gauge",
         "Workers by state.",
@@ -163,32 +237,21 @@ def version_families(versions: list[VersionFigures], hostname: str) -> Iterator[
             for state, count in zip(("wanted", "alive", "ready"), one.workers, strict=True)
         ],
     )
-    yield _family(
+    yield _rows(
         "marserve_worker_restarts_total",
         "counter",
         "Workers that ended unasked.",
         [(one.labels, one.restarts.value) for one in versions],
     )
-    yield _family(
-        "marserve_queue_depth",
-        "gauge",
-        "Requests that wait for a worker.",
-        [(one.labels, one.depth.value) for one in versions],
-    )
 
 
-def _family(name: str, kind: str, help_text: str, rows: list[tuple[Labels, float]]) -> Metric:
-    """A family whose samples all bear `name` itself."""
-    family = Metric(name.removesuffix("_total") if kind == "counter" else name, help_text, kind)
-    family.samples = [Sample(name, labels, value) for labels, value in rows]
-    return family
+def _rows(name: str, kind: str, documentation: str, rows: list[tuple[Labels, float]]) -> Metric:
+    return family(name, kind, documentation, (Sample(name, *row) for row in rows))
 
 
-def _histograms(name: str, help_text: str, rows: list[tuple[Labels, Histogram]]) -> Metric:
-    family = Metric(name, help_text, "histogram")
-    for labels, histogram in rows:
-        family.samples.extend(histogram.samples(name, labels))
-    return family
+def _histograms(name: str, documentation: str, rows: list[tuple[Labels, Histogram]]) -> Metric:
+    samples = (sample for labels, one in rows for sample in one.samples(name, labels))
+    return family(name, "histogram", documentation, samples)
 
 
 def _release() -> str:

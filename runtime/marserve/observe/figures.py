@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from prometheus_client.core import Sample
 
+from marserve.observe.metric_specs import BOUNDS
 from marserve.refs import ModelRef
 
 Labels = dict[str, str]
@@ -101,24 +102,58 @@ class VersionFigures:
         """wanted, alive, ready"""
 
 
-class HostFigures:
-    """What TorchServe tells of the server as a whole, and of the latest batch of each model."""
+class CallFigures:
+    """The gRPC calls of one method."""
 
-    __slots__ = ("answers", "load_ms", "overhead_ms", "queue_ms", "refused", "times_ms")
+    __slots__ = ("by_code", "duration", "labels")
+
+    def __init__(self, path: str) -> None:
+        self.labels = {"method": legal_value(path)}
+        self.duration = Histogram(LATENCY_S)
+        self.by_code: dict[int, Counter] = {}
+
+    def add(self, code: int, duration_s: float) -> None:
+        """Count one call."""
+        self.duration.observe(duration_s)
+        counter = self.by_code.get(code)
+        if counter is None:
+            counter = self.by_code[code] = Counter()
+        counter.add()
+
+
+class HostFigures:
+    """What TorchServe tells of the server as a whole, and of the latest batch."""
+
+    __slots__ = (
+        "answers",
+        "load_ms",
+        "overhead_ms",
+        "overheads_ms",
+        "queue_ms",
+        "queues_ms",
+        "refused",
+    )
 
     def __init__(self) -> None:
         self.answers = {2: Counter(), 4: Counter(), 5: Counter()}
         self.refused: dict[str, Counter] = {}
         self.queue_ms: float | None = None
+        self.queues_ms = Histogram(BOUNDS)
         self.overhead_ms: float | None = None
+        self.overheads_ms = Histogram(BOUNDS)
         self.load_ms: dict[tuple[ModelRef, str], float] = {}
         """By version and worker."""
-        self.times_ms: dict[tuple[str, str], float] = {}
-        """By metric name and model name."""
 
     def count_answer(self, status: int) -> None:
         """TorchServe's three classes: all that is neither 2xx nor 4xx counts as 5xx."""
         self.answers.get(status // 100, self.answers[5]).add()
+
+    def add_batch(self, queue_ms: float, overhead_ms: float) -> None:
+        """Note what a batch cost besides its handler."""
+        self.queue_ms = queue_ms
+        self.queues_ms.observe(queue_ms)
+        self.overhead_ms = overhead_ms
+        self.overheads_ms.observe(overhead_ms)
 
 
 def legal_name(text: str) -> str:

@@ -1,33 +1,28 @@
-"""The metrics that handlers report: whatever names they like, within bounds.
+"""The metrics that handlers report: those that are listed, or whatever they like, within bounds.
 
-A name keeps the kind it was first seen with. Each model may bring so many sample lines and all
-models together so many more; what does not fit is dropped and counted, never an error. Series
-that two versions report alike are one series, which lives as long as one of them.
+A name keeps the kind it was first seen with, or is listed with. Each model may bring so many
+sample lines and all models together so many more; what does not fit is dropped and counted, never
+an error. Series that two versions report alike are one series, which lives as long as one of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import Metric
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Sample,
-    UnknownMetricFamily,
-)
+from prometheus_client.core import Sample
 
 from marserve.events import HandlerMetric
+from marserve.observe.exposition import family, is_reserved
 from marserve.observe.figures import Counter, Histogram, Labels, legal_name, legal_value
+from marserve.observe.metric_specs import BOUNDS, MetricSpec
+from marserve.observe.metrics_config import MetricsConfig
 from marserve.refs import ModelRef
 
 MAX_LINES_PER_MODEL = 1_000
 MAX_LINES = 10_000
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""TorchServe's histogram bounds, whatever the unit."""
 
 _LINES = {"counter": 1, "gauge": 1, "histogram": len(BOUNDS) + 3}
 _MAX_SHORTCUTS = 2 * MAX_LINES
@@ -36,11 +31,12 @@ _MAX_SHORTCUTS = 2 * MAX_LINES
 class _Series:
     """One label set of one family."""
 
-    __slots__ = ("figure", "labels", "model", "owners")
+    __slots__ = ("figure", "kind", "labels", "model", "owners")
 
-    def __init__(self, labels: Labels, figure: Counter | Histogram, model: str) -> None:
+    def __init__(self, labels: Labels, kind: str, model: str) -> None:
         self.labels = labels
-        self.figure = figure
+        self.kind = kind
+        self.figure = Histogram(BOUNDS) if kind == "histogram" else Counter()
         self.model = model
         """Whose allowance it uses: the model that brought it."""
         self.owners: set[ModelRef] = set()
@@ -60,16 +56,16 @@ class _Family:
     def sample_names(self) -> set[str]:
         """Every name that this family may print."""
         if self.kind != "histogram":
-            return {self.name, self.name.removesuffix("_total")}
+            return {self.name}
         return {self.name, *(f"{self.name}{end}" for end in ("_bucket", "_count", "_sum"))}
 
 
 class HandlerMetrics:
     """Sole owner of the series that handlers report. Written on the loop, read by a scrape."""
 
-    def __init__(self, hostname: str, is_reserved: Callable[[str], bool]) -> None:
+    def __init__(self, hostname: str, config: MetricsConfig) -> None:
         self._hostname = hostname
-        self._is_reserved = is_reserved
+        self._config = config
         self._families: dict[str, _Family] = {}
         self._names: dict[str, _Family] = {}
         self._lines: Tally[str] = Tally()
@@ -88,73 +84,84 @@ class HandlerMetrics:
             if len(self._shortcuts) >= _MAX_SHORTCUTS:
                 self._shortcuts.clear()
             series = self._shortcuts[key] = found
-        self._record(event, series.figure)
+        self._record(event, series)
 
     def forget(self, ref: ModelRef, is_last_version: bool) -> None:
         """Drop the series that only `ref` reported."""
         self._shortcuts.clear()
-        for family in list(self._families.values()):
-            for key, series in list(family.series.items()):
+        for home in list(self._families.values()):
+            for key, series in list(home.series.items()):
                 series.owners.discard(ref)
                 if not series.owners:
-                    del family.series[key]
-                    self._lines[series.model] -= _LINES[family.kind]
-            if not family.series:
-                self._remove(family)
+                    del home.series[key]
+                    self._lines[series.model] -= _LINES[home.kind]
+            if not home.series:
+                self._remove(home)
         self._lines += Tally()  # drops the models that are down to nothing
         if is_last_version:
             for key_dropped in [key for key in self._dropped if key[0] == ref.name]:
                 del self._dropped[key_dropped]
 
     def collect(self) -> Iterator[Metric]:
-        """The families as they are now."""
-        for family in self._families.copy().values():
-            yield _metric(family)
-        dropped = CounterMetricFamily(
-            "marserve_handler_metrics_dropped",
+        """The families as they are now; one that is listed is shown before it has samples."""
+        families = self._families.copy()
+        for name, spec in self._config.models.items():
+            if name not in families:
+                yield family(name, spec.kind, spec.help)
+        for one in families.values():
+            yield _metric(one)
+        yield family(
+            "marserve_handler_metrics_dropped_total",
+            "counter",
             "Figures that handlers reported and the server did not keep, by reason.",
-            labels=("model_name", "reason"),
+            (
+                Sample(
+                    "marserve_handler_metrics_dropped_total",
+                    {"model_name": legal_value(model), "reason": reason},
+                    counter.value,
+                )
+                for (model, reason), counter in self._dropped.copy().items()
+            ),
         )
-        for (model, reason), counter in self._dropped.copy().items():
-            dropped.add_metric((legal_value(model), reason), counter.value)
-        yield dropped
 
-    def _record(self, event: HandlerMetric, figure: Counter | Histogram) -> None:
-        if not math.isfinite(event.value) or (event.kind == "counter" and event.value < 0):
+    def _record(self, event: HandlerMetric, series: _Series) -> None:
+        figure = series.figure
+        if not math.isfinite(event.value) or (series.kind == "counter" and event.value < 0):
             self._drop(event, "bad_value")
         elif isinstance(figure, Histogram):
             figure.observe(event.value)
-        elif event.kind == "counter":
+        elif series.kind == "counter":
             figure.add(event.value)
         else:
             figure.value = event.value
 
     def _found(self, event: HandlerMetric) -> _Series | str:
         """The series to record in, made if need be; or the reason why there is none."""
-        if event.kind not in _LINES:
+        shape = self._config.shape(event.name, event.kind, event.unit, event.dimensions)
+        if isinstance(shape, str):
+            return shape
+        if shape.kind not in _LINES:
             return "unknown_kind"
         name = legal_name(event.name)
-        family = self._families.get(name) or _Family(name, event.kind, legal_value(event.unit))
-        if family.kind != event.kind or not self._is_free(family):
+        home = self._families.get(name) or _Family(name, shape.kind, legal_value(shape.unit))
+        if home.kind != shape.kind or not self._is_free(home):
             return "conflict"
-        labels = self._labels(event)
+        labels = self._labels(shape.labels)
         key = tuple(sorted(labels.items()))
-        series = family.series.get(key)
+        series = home.series.get(key)
         if series is None:
-            if not self._has_room(event.ref.name, _LINES[event.kind]):
+            if not self._has_room(event.ref.name, _LINES[shape.kind]):
                 return "too_many_series"
-            figure = Histogram(BOUNDS) if event.kind == "histogram" else Counter()
-            series = _Series(labels, figure, event.ref.name)
-            family.series[key] = series
-            self._lines[event.ref.name] += _LINES[event.kind]
-            self._add(family)
+            series = home.series[key] = _Series(labels, shape.kind, event.ref.name)
+            self._lines[event.ref.name] += _LINES[shape.kind]
+            self._add(home)
         series.owners.add(event.ref)
         return series
 
-    def _is_free(self, family: _Family) -> bool:
+    def _is_free(self, home: _Family) -> bool:
         return not any(
-            self._is_reserved(name) or self._names.get(name, family) is not family
-            for name in family.sample_names()
+            is_reserved(name) or self._names.get(name, home) is not home
+            for name in home.sample_names()
         )
 
     def _has_room(self, model: str, lines: int) -> bool:
@@ -163,43 +170,31 @@ class HandlerMetrics:
             and self._lines.total() + lines <= MAX_LINES
         )
 
-    def _labels(self, event: HandlerMetric) -> Labels:
-        labels = {legal_name(name): legal_value(v) for name, v in event.dimensions.items()}
+    def _labels(self, dimensions: Labels) -> Labels:
+        labels = {legal_name(name): legal_value(value) for name, value in dimensions.items()}
         if "le" in labels:  # a histogram's own label
             labels["le_"] = labels.pop("le")
         labels["Hostname"] = self._hostname
         return labels
 
-    def _add(self, family: _Family) -> None:
-        self._families[family.name] = family
-        self._names.update(dict.fromkeys(family.sample_names(), family))
+    def _add(self, home: _Family) -> None:
+        self._families[home.name] = home
+        self._names.update(dict.fromkeys(home.sample_names(), home))
 
-    def _remove(self, family: _Family) -> None:
-        del self._families[family.name]
-        for name in family.sample_names():
+    def _remove(self, home: _Family) -> None:
+        del self._families[home.name]
+        for name in home.sample_names():
             del self._names[name]
 
     def _drop(self, event: HandlerMetric, reason: str) -> None:
         self._dropped.setdefault((event.ref.name, reason), Counter()).add()
 
 
-def _metric(family: _Family) -> Metric:
-    documentation = f"A {family.kind} reported by a handler, in {family.unit or 'no unit'}."
-    series = family.series.copy().values()
-    if family.kind == "histogram":
-        histogram = HistogramMetricFamily(family.name, documentation)
-        for one in series:
-            assert isinstance(one.figure, Histogram)
-            histogram.samples.extend(one.figure.samples(family.name, one.labels))
-        return histogram
-    metric: Metric
-    if family.kind == "gauge":
-        metric = GaugeMetricFamily(family.name, documentation)
-    elif family.name.endswith("_total"):
-        metric = CounterMetricFamily(family.name, documentation)
-    else:  # see marserve.observe.metrics: the library's counters must end in _total
-        metric = UnknownMetricFamily(family.name, documentation)
-    for one in series:
-        assert isinstance(one.figure, Counter)
-        metric.samples.append(Sample(family.name, one.labels, one.figure.value))
-    return metric
+def _metric(one: _Family) -> Metric:
+    shown = family(one.name, one.kind, MetricSpec(one.name, one.kind, one.unit, ()).help)
+    for series in one.series.copy().values():
+        if isinstance(series.figure, Histogram):
+            shown.samples.extend(series.figure.samples(one.name, series.labels))
+        else:
+            shown.samples.append(Sample(one.name, series.labels, series.figure.value))
+    return shown

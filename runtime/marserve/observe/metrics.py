@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
+from prometheus_client.registry import Collector
 
 from marserve.events import (
     BatchAnswered,
     Bus,
+    GrpcAnswered,
     HandlerMetric,
     HttpAnswered,
     QueueChanged,
@@ -24,20 +26,31 @@ from marserve.events import (
     WorkerReady,
     WorkersChanged,
 )
-from marserve.observe.exposition import (
-    TIMES,
-    host_families,
-    is_reserved,
-    request_families,
-    version_families,
+from marserve.observe import metrics_config
+from marserve.observe.exposition import own_families, server_families
+from marserve.observe.figures import (
+    CallFigures,
+    Counter,
+    HostFigures,
+    RequestFigures,
+    VersionFigures,
 )
-from marserve.observe.figures import Counter, HostFigures, RequestFigures, VersionFigures
 from marserve.observe.handler_metrics import HandlerMetrics
-from marserve.observe.system import SystemCollector
+from marserve.observe.metrics_config import MetricsConfig
 from marserve.refs import ModelRef
 
 MAX_CLIENT_NAMES = 10_000
 """Distinct (model, version) pairs in requests; more are counted as `unknown`."""
+
+GRPC = "gRPC"
+"""The method of requests that came over gRPC."""
+
+PREDICTION_TIME = "PredictionTime"
+
+MAX_CALLS = 100
+"""Distinct gRPC methods."""
+
+_UNIMPLEMENTED = 12
 
 UNKNOWN = "(unknown)"
 """No model can be called this."""
@@ -49,31 +62,48 @@ class Metrics:
     Args:
         bus: where events come from.
         hostname: the value of TorchServe's `Hostname` and `hostname` labels.
-        system_metrics: whether the machine's own figures are shown too.
+        config: which of TorchServe's metrics are shown, and how.
+        system: the machine's own figures; None: they are not shown.
     """
 
-    def __init__(self, bus: Bus, hostname: str, system_metrics: bool = True) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        hostname: str,
+        config: MetricsConfig | None = None,
+        system: Collector | None = None,
+    ) -> None:
         self._hostname = hostname
+        self._config = config or metrics_config.default()
         self._host = HostFigures()
         self._requests: dict[tuple[str, str | None], RequestFigures] = {}
         self._strangers = RequestFigures(UNKNOWN, UNKNOWN)
         self._versions: dict[ModelRef, VersionFigures] = {}
-        self._handlers = HandlerMetrics(hostname, is_reserved)
+        self._calls: dict[str, CallFigures] = {}
+        self._handlers = HandlerMetrics(hostname, self._config)
+        self._shows_prediction_time = shows_prediction_time(self._config)
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.registry.register(self._handlers)
-        if system_metrics:
-            self.registry.register(SystemCollector(hostname))
+        if system is not None:
+            self.registry.register(system)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._subscribe(bus)
 
     # --- runs on the event loop ---
 
+    def is_registered(self, name: str, version: str | None) -> bool:
+        """Whether there is such a model, or such a version of it."""
+        if version is not None:
+            return ModelRef(name, version) in self._versions
+        return any(ref.name == name for ref in self._versions)
+
     def _subscribe(self, bus: Bus) -> None:
         bus.subscribe(RequestAnswered, self._request_answered)
         bus.subscribe(BatchAnswered, self._batch_answered)
         bus.subscribe(HttpAnswered, self._http_answered)
+        bus.subscribe(GrpcAnswered, self._grpc_answered)
         bus.subscribe(HandlerMetric, self._handler_metric)
         bus.subscribe(RequestRefused, self._request_refused)
         bus.subscribe(WorkerReady, self._worker_ready)
@@ -87,10 +117,20 @@ class Metrics:
         if requests is None:
             requests = self._first_request(event)
         requests.add(event.status, event.latency_s)
-        self._host.count_answer(event.status)
+        if event.method != GRPC:  # TorchServe counts answers of HTTP alone
+            self._host.count_answer(event.status)
 
     def _http_answered(self, event: HttpAnswered) -> None:
         self._host.count_answer(event.status)
+
+    def _grpc_answered(self, event: GrpcAnswered) -> None:
+        calls = self._calls.get(event.path)
+        if calls is None:
+            # clients write names of methods, too; those that exist are few
+            is_strange = event.code == _UNIMPLEMENTED or len(self._calls) >= MAX_CALLS
+            path = UNKNOWN if is_strange else event.path
+            calls = self._calls.setdefault(path, CallFigures(path))
+        calls.add(event.code, event.duration_s)
 
     def _batch_answered(self, event: BatchAnswered) -> None:
         figures = self._version(event.ref)
@@ -98,16 +138,14 @@ class Metrics:
             figures.queue.observe(waited_s)
         figures.handler.observe(event.handler_s)
         figures.batch_size.observe(event.size)
-        self._host.queue_ms = max(event.queue_s, default=0.0) * 1000
-        self._host.overhead_ms = (event.worker_s - event.handler_s) * 1000
-        for time in TIMES:
-            self._host.times_ms[time, event.ref.name] = event.handler_s * 1000
+        self._host.add_batch(
+            max(event.queue_s, default=0.0) * 1000, (event.worker_s - event.handler_s) * 1000
+        )
+        if self._shows_prediction_time:
+            self._handlers.take(prediction_time(event))
 
     def _handler_metric(self, event: HandlerMetric) -> None:
-        if event.name in TIMES:
-            self._host.times_ms[event.name, event.ref.name] = event.value
-        else:
-            self._handlers.take(event)
+        self._handlers.take(event)
 
     def _request_refused(self, event: RequestRefused) -> None:
         self._host.refused.setdefault(event.reason, Counter()).add()
@@ -137,8 +175,6 @@ class Metrics:
         if is_last:
             for pair in [pair for pair in self._requests if pair[0] == ref.name]:
                 del self._requests[pair]
-            for time in TIMES:
-                self._host.times_ms.pop((time, ref.name), None)
         self._handlers.forget(ref, is_last)
 
     def _version(self, ref: ModelRef) -> VersionFigures:
@@ -154,22 +190,38 @@ class Metrics:
         seen in another event is registered, and so is one that got as far as a 2xx or a 5xx.
         """
         pair = (event.name, event.version)
-        is_known = self._is_registered(*pair) or not 300 <= event.status < 500
+        is_known = self.is_registered(*pair) or not 300 <= event.status < 500
         if not is_known or len(self._requests) >= MAX_CLIENT_NAMES:
             return self._strangers
         requests = self._requests[pair] = RequestFigures(event.name, event.version or "default")
         return requests
 
-    def _is_registered(self, name: str, version: str | None) -> bool:
-        if version is not None:
-            return ModelRef(name, version) in self._versions
-        return any(ref.name == name for ref in self._versions)
-
     # --- runs in the thread that scrapes ---
 
     def collect(self) -> Iterator[Metric]:
         """All families; each is a copy of its figures at one moment."""
-        yield from host_families(self._host, self._hostname)
         requests = list(self._requests.copy().values())
-        yield from request_families(requests, self._strangers, self._hostname)
-        yield from version_families(list(self._versions.copy().values()), self._hostname)
+        versions = list(self._versions.copy().values())
+        yield from server_families(self._config, self._host, requests, versions, self._hostname)
+        if self._strangers.by_status:
+            requests.append(self._strangers)
+        calls = list(self._calls.copy().values())
+        yield from own_families(self._host, requests, versions, calls)
+
+
+def shows_prediction_time(config: MetricsConfig) -> bool:
+    """Whether the time of batches is wanted as a metric of their models."""
+    return config.auto_detect or PREDICTION_TIME in config.models
+
+
+def prediction_time(event: BatchAnswered) -> HandlerMetric:
+    """TorchServe's worker reports the time of each batch as if the handler did."""
+    return HandlerMetric(
+        event.ref,
+        PREDICTION_TIME,
+        event.handler_s * 1000,
+        "ms",
+        "gauge",
+        {"ModelName": event.ref.name, "Level": "Model"},
+        event.request_ids,
+    )

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from marserve.errors import HandlerFailed, Kind, MarServeError, QueueFull
+from marserve.errors import (
+    HandlerFailed,
+    Kind,
+    LoadFailed,
+    MarServeError,
+    QueueFull,
+    TokenMissing,
+    TokenRefused,
+)
 
 _log = logging.getLogger("marserve.faults")
 
@@ -96,6 +104,10 @@ def fault(error: BaseException) -> Fault:
     status = row.status
     if isinstance(error, HandlerFailed) and error.status is not None:
         status = _handler_status(error.status)
+    if isinstance(error, LoadFailed) and error.out_of_memory:
+        status = ROWS[Kind.OUT_OF_MEMORY].status
+    if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
+        status = 400
     retry_after_s = error.retry_after_s if isinstance(error, QueueFull) else None
     return Fault(status, row.type, error.message, retry_after_s)
 

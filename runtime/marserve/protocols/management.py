@@ -1,29 +1,26 @@
-"""The management API's words: parameters -> typed wishes, descriptions -> TorchServe's JSON.
+"""The management API's words: parameters -> typed wishes, outcomes -> TorchServe's JSON. Pure.
 
-Pure. Strings become values here, once, and a parameter that makes no sense is refused by name;
-which models exist and what becomes of a wish is for the control plane to say.
+Which models exist and what becomes of a wish is for the control plane to say.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from marserve.errors import InvalidInput
+from marserve.errors import ArchiveNotFound, InvalidInput
 from marserve.model_version import Description, WorkerDescription, WorkerState
+from marserve.protocols.faults import torchserve_json
+from marserve.protocols.parameters import Parameters, flag, integer, text
 from marserve.refs import ModelRef
-
-Parameters = Mapping[str, object]
-"""What the client gave: text from a query, any JSON value from a body."""
 
 RUNTIMES = ("python", "python3")
 MAX_PAGE = 100
-_LARGEST = 2**31 - 1
-_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
+ALL_VERSIONS = "all"
+"""In the place of a version: every version of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,8 @@ class Registration:
     response_timeout_s: int | None = None
     startup_timeout_s: int | None = None
     synchronous: bool = True
+    s3_sse_kms: bool = False
+    """`url` is fetched from S3 with a signed request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,8 @@ class Registered:
     ref: ModelRef
     workers: int
     done: bool
+    is_partial: bool = False
+    """It was waited for, and yet fewer workers run than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Scaled:
     workers: int
     done: bool
     version_given: bool
+    is_partial: bool = False
+    """It was waited for, and yet not all workers run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,46 +85,34 @@ class Page:
 # --- wishes ---
 
 
-def parameters(query: Mapping[str, str], content_type: str, body: bytes) -> Parameters:
-    """The parameters of a request: the JSON body's if there is one, else the query's.
-
-    Raises:
-        InvalidInput: the body is not one JSON object with each name once.
-    """
-    if content_type.partition(";")[0].strip().lower() != "application/json" or not body.strip():
-        return query
-    try:
-        document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"The request body is not valid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidInput("The request body must be a JSON object.")
-    return document
-
-
 def registration(given: Parameters) -> Registration:
     """The registration that `given` asks for.
 
     Raises:
         InvalidInput: `url` is missing, or a parameter is malformed or out of range.
+        ArchiveNotFound: `url` is empty.
     """
-    url = _text(given, "url")
+    url = text(given, "url")
     if url is None:
+        if given.get("url") == "":
+            raise ArchiveNotFound("empty url")
         raise InvalidInput("Parameter url is required.")
-    runtime = _text(given, "runtime")
+    runtime = text(given, "runtime")
     if runtime is not None and runtime not in RUNTIMES:
-        raise InvalidInput(f"Invalid RuntimeType value: {runtime}")
+        because = ". C++ handlers are not served." if runtime == "LSP" else ""
+        raise InvalidInput(f"Invalid RuntimeType value: {runtime}{because}")
     return Registration(
         url=url,
-        model_name=_text(given, "model_name"),
-        handler=_text(given, "handler"),
+        model_name=text(given, "model_name"),
+        handler=text(given, "handler"),
         runtime=runtime,
-        batch_size=_integer(given, "batch_size", at_least=1),
-        max_batch_delay_ms=_integer(given, "max_batch_delay", at_least=0),
-        initial_workers=_integer(given, "initial_workers", at_least=0),
-        response_timeout_s=_integer(given, "response_timeout", at_least=1),
-        startup_timeout_s=_integer(given, "startup_timeout", at_least=1),
-        synchronous=_flag(given, "synchronous", default=True),
+        batch_size=integer(given, "batch_size", at_least=1),
+        max_batch_delay_ms=integer(given, "max_batch_delay", at_least=0),
+        initial_workers=integer(given, "initial_workers", at_least=0),
+        response_timeout_s=integer(given, "response_timeout", at_least=1),
+        startup_timeout_s=integer(given, "startup_timeout", at_least=1),
+        synchronous=flag(given, "synchronous", default=True),
+        s3_sse_kms=flag(given, "s3_sse_kms", default=False),
     )
 
 
@@ -131,17 +122,26 @@ def scaling(given: Parameters, version: str | None) -> Scaling:
     Raises:
         InvalidInput: a parameter is malformed or out of range.
     """
-    wanted = _integer(given, "min_worker", at_least=0)
+    wanted = integer(given, "min_worker", at_least=0)
     min_workers = 1 if wanted is None else wanted
-    max_workers = _integer(given, "max_worker", at_least=None)
+    max_workers = integer(given, "max_worker", at_least=None)
     if max_workers is not None and max_workers < min_workers:
         raise InvalidInput("max_worker cannot be less than min_worker.")
     return Scaling(
-        version=version if version is not None else _text(given, "model_version"),
+        version=version if version is not None else text(given, "model_version"),
         min_workers=min_workers,
         max_workers=max_workers,
-        synchronous=_flag(given, "synchronous", default=False),
+        synchronous=flag(given, "synchronous", default=False),
     )
+
+
+def wants_customized(given: Parameters, version: str | None) -> bool:
+    """Whether the handler shall be asked to describe itself; not with all versions at once.
+
+    Raises:
+        InvalidInput: the parameter is malformed.
+    """
+    return flag(given, "customized", default=False) and version != ALL_VERSIONS
 
 
 def page(given: Parameters) -> Page:
@@ -150,8 +150,8 @@ def page(given: Parameters) -> Page:
     Raises:
         InvalidInput: a parameter is malformed or negative.
     """
-    limit = _integer(given, "limit", at_least=0)
-    start = _integer(given, "next_page_token", at_least=0)
+    limit = integer(given, "limit", at_least=0)
+    start = integer(given, "next_page_token", at_least=0)
     return Page(start=start or 0, limit=MAX_PAGE if limit is None else min(limit, MAX_PAGE))
 
 
@@ -159,7 +159,9 @@ def page(given: Parameters) -> Page:
 
 
 def registered_answer(registered: Registered) -> tuple[int, dict[str, Any]]:
-    """200 once all workers are ready (or none was wanted), else 202."""
+    """200 once all workers are ready (or none was wanted), 206 when some are not, else 202."""
+    if registered.is_partial:
+        return 206, _IN_PROGRESS
     if not registered.done:
         return 202, _PROCESSING
     ref = registered.ref
@@ -173,7 +175,9 @@ def registered_answer(registered: Registered) -> tuple[int, dict[str, Any]]:
 
 
 def scaled_answer(scaled: Scaled) -> tuple[int, dict[str, Any]]:
-    """200 once the workers are as wanted, else 202."""
+    """200 once the workers are as wanted, 206 when some are not, else 202."""
+    if scaled.is_partial:
+        return 206, _IN_PROGRESS
     if not scaled.done:
         return 202, _PROCESSING
     text = f"Workers scaled to {scaled.workers} for model: {scaled.ref.name}"
@@ -192,6 +196,23 @@ def default_set_answer(name: str, version: str) -> tuple[int, dict[str, Any]]:
 def no_such_default(name: str, version: str) -> str:
     """The message for a version that cannot become the default: it is not there."""
     return f"Model version {version} does not exist for model {name}"
+
+
+NOT_DESCRIBED = "Failed to get customized model matadata."
+"""The handler did not describe itself in time; the word is TorchServe's."""
+
+
+def nobody_describes(name: str) -> str:
+    """The message when no worker could be asked to describe the model."""
+    return (
+        f'Model "{name}" has no worker to serve describe request. '
+        "Please use scale workers API to add workers."
+    )
+
+
+def not_unregistered(name: str) -> str:
+    """The message when what a model was still doing did not end in time."""
+    return f"Timed out while cleaning resources: {name}"
 
 
 def unregistered_answer(name: str) -> tuple[int, dict[str, Any]]:
@@ -219,29 +240,14 @@ def describe_answer(versions: Sequence[Description]) -> tuple[int, list[dict[str
 
 
 _PROCESSING: dict[str, Any] = {"status": "Processing worker updates..."}
-
-_NOT_OFFERED: dict[str, Any] = {
-    "maxRetryTimeoutInSec": 300,
-    "clientTimeoutInMills": 0,
-    "parallelType": "",
-    "parallelLevel": 0,
-    "deviceType": "cpu",
-    "continuousBatching": False,
-    "useJobTicket": False,
-    "useVenv": False,
-    "stateful": False,
-    "sequenceMaxIdleMSec": 0,
-    "sequenceTimeoutMSec": 0,
-    "maxNumSequence": 0,
-    "maxSequenceJobQueueSize": 0,
-}
-"""Fields that TorchServe's clients expect between ours, with the value that means "not in use"."""
+_IN_PROGRESS: dict[str, Any] = {"status": "Workers scaling in progress..."}
 
 
 def _version(description: Description) -> dict[str, Any]:
     """TorchServe's fields in its order, then `state` and, if there is one, `lastError`."""
     settings = description.settings
-    document = {
+    is_on_gpu = any(worker.gpu_id is not None for worker in description.workers)
+    document: dict[str, Any] = {
         "modelName": description.ref.name,
         "modelVersion": description.ref.version,
         "modelUrl": description.url,
@@ -252,15 +258,30 @@ def _version(description: Description) -> dict[str, Any]:
         "maxBatchDelay": settings.max_batch_delay_ms,
         "responseTimeout": settings.response_timeout_s,
         "startupTimeout": settings.startup_timeout_s,
-        **_NOT_OFFERED,
+        "maxRetryTimeoutInSec": settings.max_retry_s,
+        "clientTimeoutInMills": settings.client_timeout_ms,
+        "parallelType": settings.parallel_type,
+        "parallelLevel": settings.parallel_level,
+        "deviceType": settings.device_type or ("gpu" if is_on_gpu else "cpu"),
+        **({"deviceIds": list(settings.device_ids)} if settings.device_ids else {}),
+        "continuousBatching": settings.continuous_batching,
+        "useJobTicket": settings.use_job_ticket,
+        "useVenv": settings.use_venv,
+        "stateful": settings.sequence_batching,
+        "sequenceMaxIdleMSec": settings.sequence_max_idle_ms,
+        "sequenceTimeoutMSec": settings.sequence_timeout_ms,
+        "maxNumSequence": settings.max_sequences,
+        "maxSequenceJobQueueSize": settings.sequence_queue_size,
         "loadedAtStartup": description.loaded_at_startup,
         "workers": [_worker(worker) for worker in description.workers],
         "jobQueueStatus": {
             "remainingCapacity": max(0, settings.queue_size - description.pending_requests),
             "pendingRequests": description.pending_requests,
         },
-        "state": description.state.value,
     }
+    if description.customized:
+        document["customizedMetadata"] = _object(description.customized)
+    document["state"] = description.state.value
     if description.last_error is not None:
         document["lastError"] = description.last_error
     return document
@@ -268,14 +289,14 @@ def _version(description: Description) -> dict[str, Any]:
 
 def _worker(worker: WorkerDescription) -> dict[str, Any]:
     """TorchServe's fields in its order, then what it does not tell."""
-    document = {
+    document: dict[str, Any] = {
         "id": worker.id,
         "startTime": _utc(worker.started_at),
         "status": "READY" if worker.state is WorkerState.READY else "UNLOADING",
         "memoryUsage": worker.memory_bytes,
         "pid": worker.pid,
-        "gpu": False,
-        "gpuUsage": "N/A",
+        "gpu": worker.gpu_id is not None,
+        "gpuUsage": worker.gpu_usage,
         "state": worker.state.value,
         "restarts": worker.restarts,
     }
@@ -284,57 +305,17 @@ def _worker(worker: WorkerDescription) -> dict[str, Any]:
     return document
 
 
+def _object(text: bytes) -> dict[str, Any]:
+    """The JSON object that a handler says of itself; empty when it says anything else."""
+    try:
+        document = json.loads(text)
+        torchserve_json(document)  # NaN and the like are read, but cannot be written
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 def _utc(seconds: float) -> str:
     """Seconds since the epoch -> `2026-05-01T10:00:00.123Z`."""
     moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     return moment.isoformat(timespec="milliseconds") + "Z"
-
-
-# --- one parameter ---
-
-
-def _text(given: Parameters, name: str) -> str | None:
-    """A text parameter; an empty one counts as not given."""
-    value = given.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise InvalidInput(f"Parameter {name} must be text.")
-    return value
-
-
-def _integer(given: Parameters, name: str, *, at_least: int | None) -> int | None:
-    """A whole number, as itself or as text."""
-    value = given.get(name)
-    if value is None:
-        return None
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST:
-        raise InvalidInput(f"Parameter {name} must be a whole number.")
-    if at_least is not None and value < at_least:
-        raise InvalidInput(f"Parameter {name} must be at least {at_least}, not {value}.")
-    return value
-
-
-def _flag(given: Parameters, name: str, *, default: bool) -> bool:
-    """`true` or `false` in any case, or a JSON boolean."""
-    value = given.get(name)
-    if value is None:
-        return default
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    if not isinstance(value, bool):
-        raise InvalidInput(f"Parameter {name} must be true or false.")
-    return value
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return document
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON value")

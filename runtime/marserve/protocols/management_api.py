@@ -1,91 +1,50 @@
-"""The management API as data: its operations, and the OpenAPI document made from them.
-
-Pure. The front binds each operation to a view by its id, so the document cannot drift from what
-is served.
-"""
+"""The management API as data. Pure."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One query parameter (or member of a JSON body); `default` None: no default."""
-
-    name: str
-    type: str
-    default: str | int | bool | None = None
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path. `paths` are alternatives: without and with a version."""
-
-    id: str
-    method: str
-    paths: tuple[str, ...]
-    summary: str
-    parameters: tuple[Parameter, ...] = ()
-    statuses: tuple[int, ...] = (200,)
-    changes_models: bool = False
-    """Refused when the model API is switched off."""
-
+from marserve.protocols.operations import Operation, Parameter, Shape
 
 _MODEL = "/models/{model_name}"
 _VERSION = "/models/{model_name}/{model_version}"
+_WORKFLOW = "/workflows/{workflow_name}"
 
-OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "apiDescription",
-        "OPTIONS",
-        ("/",),
-        "This document.",
-    ),
-    Operation(
-        "getApiDescription",
-        "GET",
-        ("/api-description",),
-        "This document.",
-    ),
-    Operation(
-        "listModels",
-        "GET",
-        ("/models",),
-        "The default version of each model, by name.",
-        (Parameter("limit", "integer", 100), Parameter("next_page_token", "integer", 0)),
-        (200, 400),
-    ),
-    Operation(
-        "registerModel",
-        "POST",
-        ("/models",),
-        "Register an archive of the model store as a version of a model.",
-        (
-            Parameter("url", "string", required=True),
-            Parameter("model_name", "string"),
-            Parameter("handler", "string"),
-            Parameter("runtime", "string"),
-            Parameter("batch_size", "integer", 1),
-            Parameter("max_batch_delay", "integer", 100),
-            Parameter("initial_workers", "integer"),
-            Parameter("response_timeout", "integer", 120),
-            Parameter("startup_timeout", "integer", 120),
-            Parameter("synchronous", "boolean", True),
-        ),
-        (200, 202, 400, 404, 405, 409, 500, 507),
-        changes_models=True,
-    ),
+_PAGE = (
+    Parameter("limit", "integer", 100, summary="How many to list, at most 100."),
+    Parameter("next_page_token", "integer", 0, summary="Where the page before this one ended."),
+)
+_URL = Parameter(
+    "url",
+    "string",
+    required=True,
+    summary="An archive of the store, by name, or an address that the operator allows.",
+)
+_TIMEOUTS = (
+    Parameter("response_timeout", "integer", 120, summary="Seconds a batch may take."),
+    Parameter("startup_timeout", "integer", 120, summary="Seconds a worker may take to load."),
+)
+_SIGNED = Parameter("s3_sse_kms", "boolean", False, summary="Sign the request to S3.")
+
+API_DESCRIPTION = Operation("apiDescription", "OPTIONS", ("/",), "This document.")
+GET_API_DESCRIPTION = Operation(
+    "api-description", "GET", ("/api-description",), "This document; an older way to ask."
+)
+
+MODEL_OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "describeModel",
         "GET",
         (_MODEL, _VERSION),
         "Settings, workers and queue of one version, or of `all`.",
-        (),
-        (200, 404),
+        (
+            Parameter(
+                "customized",
+                "boolean",
+                False,
+                summary="Ask the handler to describe itself, too; ignored with `all`.",
+            ),
+        ),
+        Shape.VERSIONS,
+        (200, 400, 404, 500, 503),
     ),
     Operation(
         "setAutoScale",
@@ -94,11 +53,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "Change the number of workers.",
         (
             Parameter("min_worker", "integer", 1),
-            Parameter("max_worker", "integer"),
-            Parameter("model_version", "string"),
-            Parameter("synchronous", "boolean", False),
+            Parameter("max_worker", "integer", summary="As many as min_worker, if not given."),
+            Parameter("model_version", "string", summary="If the path names no version."),
+            Parameter("synchronous", "boolean", False, summary="Wait for the workers."),
         ),
-        (200, 202, 400, 404, 500, 507),
+        Shape.STATUS,
+        (200, 202, 206, 400, 404, 500, 507),
+        takes_json=True,
     ),
     Operation(
         "unregisterModel",
@@ -106,7 +67,8 @@ OPERATIONS: tuple[Operation, ...] = (
         (_MODEL, _VERSION),
         "Unregister a version; the last one takes the model's name with it.",
         (),
-        (200, 403, 404, 405),
+        Shape.STATUS,
+        (200, 403, 404, 405, 408),
         changes_models=True,
     ),
     Operation(
@@ -115,73 +77,117 @@ OPERATIONS: tuple[Operation, ...] = (
         (f"{_VERSION}/set-default",),
         "Make a version the one that answers when no version is named.",
         (),
+        Shape.STATUS,
         (200, 404),
     ),
+    Operation(
+        "modelApiDescription",
+        "OPTIONS",
+        (_MODEL, _VERSION),
+        "The part of this document that is about one model.",
+        (),
+        Shape.OBJECT,
+        (200, 404),
+    ),
+)
+"""What can be done with one model."""
+
+OPERATIONS: tuple[Operation, ...] = (
+    API_DESCRIPTION,
+    GET_API_DESCRIPTION,
+    Operation(
+        "listModels",
+        "GET",
+        ("/models",),
+        "The default version of each model, by name.",
+        _PAGE,
+        Shape.MODELS,
+        (200, 400),
+    ),
+    Operation(
+        "registerModel",
+        "POST",
+        ("/models",),
+        "Register an archive as a version of a model.",
+        (
+            _URL,
+            Parameter("model_name", "string", summary="Instead of the archive's own name."),
+            Parameter("handler", "string", summary="Instead of the archive's own handler."),
+            Parameter("runtime", "string", choices=("python", "python3")),
+            Parameter("batch_size", "integer", 1),
+            Parameter("max_batch_delay", "integer", 100, summary="Milliseconds."),
+            Parameter("initial_workers", "integer", summary="default_workers_per_model."),
+            *_TIMEOUTS,
+            Parameter("synchronous", "boolean", True, summary="Wait for the workers."),
+            _SIGNED,
+        ),
+        Shape.STATUS,
+        (200, 202, 206, 400, 404, 405, 409, 500, 507),
+        changes_models=True,
+        takes_json=True,
+    ),
+    *MODEL_OPERATIONS,
     Operation(
         "modelReady",
         "GET",
         ("/v1/models/{model_name}",),
         "Whether the default version can answer.",
         (),
+        Shape.READY,
         (200, 404),
+    ),
+    Operation(
+        "listWorkflows",
+        "GET",
+        ("/workflows",),
+        "The workflows, by name.",
+        _PAGE,
+        Shape.WORKFLOWS,
+        (200, 400),
+    ),
+    Operation(
+        "registerWorkflow",
+        "POST",
+        ("/workflows",),
+        "Register a workflow archive and start the models of its nodes.",
+        (
+            _URL,
+            Parameter("workflow_name", "string", summary="Instead of the archive's own name."),
+            *_TIMEOUTS,
+            _SIGNED,
+        ),
+        Shape.STATUS,
+        (200, 400, 404, 405, 409, 500, 501, 507),
+        changes_models=True,
+        takes_json=True,
+    ),
+    Operation(
+        "describeWorkflow",
+        "GET",
+        (_WORKFLOW,),
+        "The settings and the graph of one workflow.",
+        (),
+        Shape.WORKFLOW,
+        (200, 404),
+    ),
+    Operation(
+        "unregisterWorkflow",
+        "DELETE",
+        (_WORKFLOW,),
+        "Unregister a workflow and the models of its nodes.",
+        (),
+        Shape.STATUS,
+        (200, 404, 405),
+        changes_models=True,
     ),
 )
 
-
-def api_description(version: str) -> dict[str, Any]:
-    """The OpenAPI document of this API, served by release `version`."""
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        for path in operation.paths:
-            paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, path)
-    return {
-        "openapi": "3.0.1",
-        "info": {
-            "title": "MarServe management API",
-            "description": "Registers, scales, describes and unregisters models.",
-            "version": version,
-        },
-        "paths": paths,
-    }
-
-
-def _operation(operation: Operation, path: str) -> dict[str, Any]:
-    in_path = [
-        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
-    ]
-    in_query = [_parameter(p) for p in operation.parameters if f"{{{p.name}}}" not in path]
-    versioned = path == _VERSION
-    return {
-        "operationId": f"version_{operation.id}" if versioned else operation.id,
-        "description": operation.summary,
-        "parameters": in_path + in_query,
-        "responses": {
-            str(status): {"description": _WORDS[status]} for status in operation.statuses
-        },
-    }
-
-
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": parameter.type}
-    if parameter.default is not None:
-        schema["default"] = parameter.default
-    return {
-        "in": "query",
-        "name": parameter.name,
-        "required": parameter.required,
-        "schema": schema,
-    }
-
-
-_WORDS = {
-    200: "Done.",
-    202: "Accepted; workers are still starting or stopping.",
-    400: "A parameter is missing or malformed.",
-    403: "The default version cannot go while there are others.",
-    404: "No such model, version or archive.",
-    405: "The method is not allowed here, or the model API is switched off.",
-    409: "This version is registered already.",
-    500: "A worker failed to start.",
-    507: "Out of memory, or the change could not be saved.",
-}
+TOKEN_OPERATION = Operation(
+    "renewToken",
+    "GET",
+    ("/token",),
+    "Replace a key in the key file; asks for the API key. Served only where tokens are.",
+    (Parameter("type", "string", required=True, choices=("management", "inference")),),
+    Shape.NOTHING,
+    (200, 401, 403),
+)

@@ -1,4 +1,4 @@
-"""TorchServe's inference API: HTTP bodies to row parts, answers to HTTP heads. Pure.
+"""TorchServe's inference API: HTTP bodies, queries and headers to what a handler sees. Pure.
 
 Bodies are not interpreted here: a part keeps its bytes and the content type that its client named,
 and the worker decides what a handler sees (`marserve_handlers.payload`).
@@ -7,57 +7,23 @@ and the worker decides what a handler sees (`marserve_handlers.payload`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from http import HTTPStatus
+from collections.abc import Iterable, Sequence
 from typing import cast
 from urllib.parse import parse_qsl
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from marserve.errors import HandlerFailed, InvalidInput
-from marserve.request import Answer, Header, RequestPart
+from marserve.errors import InvalidInput
+from marserve.request import Header, RequestPart
 
 BODY = "body"
+_FORM = b"application/x-www-form-urlencoded"
 _MAX_PARTS = 1000
 _BINARY = "application/octet-stream"
 _BOUNDARY = re.compile(
     rb'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE
 )
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
-_PHRASE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,256}")
-_MAX_HANDLER_HEADERS = 64
-_OURS = frozenset(
-    {
-        "cache-control",
-        "connection",
-        "content-length",
-        "expires",
-        "keep-alive",
-        "pragma",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    }
-)
-"""Headers that say what the server does; what a handler sets for them is dropped."""
-
-_NO_CACHE = (
-    "Pragma: no-cache\r\n"
-    "Cache-Control: no-cache; no-store, must-revalidate, private\r\n"
-    "Expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n"
-)
-_PLAIN = (
-    "HTTP/1.1 200 OK\r\nx-request-id: {}\r\n"
-    + _NO_CACHE
-    + "content-length: {}\r\nconnection: {}\r\n\r\n"
-)
-
-
-# --- requests -------------------------------------------------------------------------------------
 
 
 def parts(content_type: bytes, body: bytes) -> list[RequestPart]:
@@ -75,28 +41,69 @@ def parts(content_type: bytes, body: bytes) -> list[RequestPart]:
         boundary = _BOUNDARY.search(parameters)
         if boundary:
             return _multipart(boundary[1] or boundary[2], body)
-    elif kind == b"application/x-www-form-urlencoded":
+    elif kind == _FORM:
         return _urlencoded(body)
     return [(BODY, mime.strip().decode("latin-1"), body)]
 
 
+def is_misread(content_type: bytes, row: Sequence[RequestPart]) -> bool:
+    """Whether JSON was sent under the content type of a form: what `curl -d` does by itself."""
+    if row and not row[0][0].lstrip().startswith("{"):
+        return False
+    return content_type.partition(b";")[0].strip().lower() == _FORM
+
+
+def with_query(query: Iterable[RequestPart], body: Iterable[RequestPart]) -> list[RequestPart]:
+    """One row of both: the query's parts come first, the body's win."""
+    return _last_of_each([*query, *body])
+
+
+def query_parts(query: bytes) -> list[RequestPart]:
+    """The parts that a query string makes, the last of a name winning; all are plain bytes.
+
+    Raises:
+        InvalidInput: it has too many parameters.
+    """
+    return _last_of_each(_pairs(query, "query", "parameters"))
+
+
+def text_of(parts: Iterable[RequestPart], name: str) -> str | None:
+    """The value of one part as text; None when there is no such part, or it is empty."""
+    for part_name, _, value in parts:
+        if part_name == name and value:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def seen_headers(headers: Iterable[Header], body_bytes: int) -> list[Header]:
+    """The headers of a request as a handler sees them: not about transport, but with a length."""
+    seen = [h for h in headers if h[0].lower() not in ("expect", "transfer-encoding")]
+    if all(name.lower() != "content-length" for name, _ in seen):
+        seen.append(("content-length", str(body_bytes)))
+    return seen
+
+
 def _urlencoded(body: bytes) -> list[RequestPart]:
+    pairs = _pairs(body, "form", "fields")
+    fields = [field.partition("=")[1] for field in body.decode("latin-1").split("&") if field]
+    return _last_of_each(pair for pair, equals in zip(pairs, fields, strict=True) if equals)
+
+
+def _pairs(encoded: bytes, what: str, ones: str) -> list[RequestPart]:
+    """Values are bytes, whatever they mean; names are text, and text in a form is UTF-8."""
     try:
         pairs = parse_qsl(
-            body.decode("latin-1"),
+            encoded.decode("latin-1"),
             keep_blank_values=True,
             encoding="latin-1",
             max_num_fields=_MAX_PARTS,
         )
     except ValueError as error:
-        raise InvalidInput(f"The form has more than {_MAX_PARTS} fields.") from error
-    fields = [field.partition("=")[1] for field in body.decode("latin-1").split("&") if field]
-    pairs = [pair for pair, equals in zip(pairs, fields, strict=True) if equals]
-    # values are bytes, whatever they mean; names are text, and text in a form is UTF-8
-    return _last_of_each(
+        raise InvalidInput(f"The {what} has more than {_MAX_PARTS} {ones}.") from error
+    return [
         (name.encode("latin-1").decode("utf-8", "replace"), "", value.encode("latin-1"))
         for name, value in pairs
-    )
+    ]
 
 
 def _multipart(boundary: bytes, body: bytes) -> list[RequestPart]:
@@ -138,58 +145,3 @@ def _part_type(event: Field | File) -> str:
 
 def _last_of_each(found: Iterable[RequestPart]) -> list[RequestPart]:
     return list({part[0]: part for part in found}.values())
-
-
-# --- answers --------------------------------------------------------------------------------------
-
-
-def plain_head(request_id: str, body_bytes: int, keep_alive: bool) -> bytes:
-    """The head of an ordinary 200 without headers of the handler's."""
-    return _PLAIN.format(request_id, body_bytes, "keep-alive" if keep_alive else "close").encode()
-
-
-def answer_head(answer: Answer, request_id: str, keep_alive: bool) -> bytes:
-    """The head for any answer of a handler.
-
-    Raises:
-        HandlerFailed: the handler chose a status, phrase or header that HTTP cannot carry.
-    """
-    if answer.status == 200 and answer.headers is None and answer.phrase is None:
-        return plain_head(request_id, len(answer.body), keep_alive)
-    if not 200 <= answer.status <= 599:
-        raise HandlerFailed(f"The handler chose the HTTP status {answer.status}.")
-    if not _PHRASE.fullmatch(answer.phrase or ""):
-        raise HandlerFailed("The handler chose a reason phrase with forbidden characters.")
-    headers = [h for h in answer.headers or [] if h[0].lower() not in _OURS]
-    if len(headers) > _MAX_HANDLER_HEADERS:
-        raise HandlerFailed(f"The handler set more than {_MAX_HANDLER_HEADERS} headers.")
-    for name, value in headers:
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise HandlerFailed(f"The handler set a header {name[:80]!r} that HTTP cannot carry.")
-    length = None if answer.status in (204, 304) else len(answer.body)
-    return head(answer.status, headers, request_id, length, keep_alive, answer.phrase)
-
-
-def head(
-    status: int,
-    headers: Iterable[Header],
-    request_id: str,
-    body_bytes: int | None,
-    keep_alive: bool,
-    phrase: str | None = None,
-) -> bytes:
-    """The head of any answer. `body_bytes` None: one that never has a body."""
-    lines = [f"HTTP/1.1 {status} {phrase if phrase is not None else _phrase(status)}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
-    lines.append(f"x-request-id: {request_id}\r\n{_NO_CACHE}")
-    if body_bytes is not None:
-        lines.append(f"content-length: {body_bytes}\r\n")
-    lines.append("connection: keep-alive\r\n\r\n" if keep_alive else "connection: close\r\n\r\n")
-    return "".join(lines).encode("latin-1")
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""

@@ -11,20 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from marserve.registry.yaml_document import YamlInvalid, read_yaml
 
 MAX_BYTES = 1 << 20
 
-_UNREADABLE = (
-    yaml.YAMLError,
-    RecursionError,
-    # what PyYAML lets escape from `!!int ''`, `!!bool perhaps`, `!!timestamp soon` and their like
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ArithmeticError,
-)
 _MOST = 2**31 - 1
 
 
@@ -148,21 +138,12 @@ _TORCHRUN_KEYS: dict[str, _Key] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader in which merges of merges (`<<: [*a, *a]`) do not multiply without end."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        last_of_each = {_identity(pair[0]): pair for pair in node.value}
-        node.value = list(last_of_each.values())
-
-
 def parse(text: bytes) -> tuple[ModelConfig, tuple[str, ...]]:
     """The settings in a YAML document, and a warning for everything that was ignored."""
     try:
-        document = yaml.load(text, _Loader)  # noqa: S506  it is a SafeLoader
-    except _UNREADABLE as error:
-        return ModelConfig(), (f"it is not valid YAML: {_one_line(error)}",)
+        document = read_yaml(text)
+    except YamlInvalid as error:
+        return ModelConfig(), (f"it is not valid YAML: {error}",)
     if document is None:
         return ModelConfig(), ()
     if not isinstance(document, dict):
@@ -198,14 +179,6 @@ def _read(
         else:
             warnings.append(f"{name} is {_shown(value)}, not {key.expected}; ignored")
     return taken
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _identity(key: yaml.Node) -> tuple[str, str | int]:
-    return (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key))
 
 
 def _shown(value: Any) -> str:

@@ -6,26 +6,40 @@ cut, or raises and nothing has changed.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from marserve.errors import StateNotSaved
+from marserve.registry.durable_file import DurableFile
 from marserve.registry.snapshot import SnapshotInvalid, dump, load
+from marserve.registry.snapshot_folder import Kind, write_snapshot
+from marserve.registry.torchserve_snapshot import versions_of
 from marserve.registry.wanted import Wanted
 
 _log = logging.getLogger("marserve.registry")
 FILE_NAME = "wanted.json"
-PREVIOUS_NAME = "wanted.previous.json"
 
 
 class Registry:
-    """The wanted state. `directory` None: nothing is kept for the next start."""
+    """The wanted state. `directory` None: nothing is kept for the next start.
 
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
+    Beside it lie snapshots in TorchServe's form, for what reads those; they begin with the first
+    `record`, and one that cannot be written is only logged.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        snapshots: Path | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        """`snapshots`: the folder for TorchServe's form; `properties`: `Config.properties`."""
+        self._file = None if directory is None else DurableFile(directory, FILE_NAME)
+        self._saved: Wanted | None = None
+        self._snapshots = snapshots
+        self._properties = properties or {}
+        self._is_recording = False
         self.wanted = Wanted()
 
     def restore(self) -> Wanted:
@@ -33,73 +47,38 @@ class Registry:
 
         Does not change `wanted`: that is for whoever finds the archives still there.
         """
-        if self._directory is None:
+        if self._file is None:
             return Wanted()
-        for name in (FILE_NAME, PREVIOUS_NAME):
-            path = self._directory / name
-            try:
-                return load(path.read_bytes())
-            except FileNotFoundError:
-                continue
-            except (SnapshotInvalid, OSError) as error:
-                aside = path.with_suffix(".damaged")
-                with contextlib.suppress(OSError):
-                    path.replace(aside)
-                _log.error("%s cannot be used: %s; it is kept as %s", path, error, aside.name)
-        return Wanted()
+        return self._file.read(load, SnapshotInvalid) or Wanted()
 
     def commit(self, wanted: Wanted) -> None:
-        """Make `wanted` the state. Blocks for a disk flush.
+        """Make `wanted` the state. Blocks for a disk flush, if there is news for the next start.
 
         Raises:
             StateNotSaved: it could not be written; the old state stays.
         """
-        if self._directory is not None:
+        durable = wanted.durable()
+        is_news = durable != self._saved
+        if self._file is not None and is_news:
             try:
-                self._write(dump(wanted))
+                self._file.write(dump(durable))
             except OSError as error:
                 raise StateNotSaved(
                     f"The change was not made, because it could not be saved: {error}."
                 ) from error
+        self._saved = durable
         self.wanted = wanted
+        if self._is_recording and is_news:
+            self.record("snapshot")
 
-    def _write(self, document: bytes) -> None:
-        assert self._directory is not None
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / FILE_NAME
-        partial = self._directory / (FILE_NAME + ".partial")
-        with partial.open("wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        previous = self._directory / PREVIOUS_NAME
-        is_first = not path.exists()
-        if not is_first:
-            _keep(path, previous)
-        partial.replace(path)
+    def record(self, kind: Kind) -> None:
+        """Write the state in TorchServe's form, too. Blocks for a disk flush."""
+        self._is_recording = True
+        if self._snapshots is None:
+            return
         try:
-            _flush(self._directory)
-        except OSError:
-            # the change is refused now, so it must not come back with the next start
-            with contextlib.suppress(OSError):
-                if is_first:
-                    path.unlink()
-                else:
-                    previous.replace(path)
-            raise
-
-
-def _keep(path: Path, previous: Path) -> None:
-    previous.unlink(missing_ok=True)
-    try:
-        previous.hardlink_to(path)
-    except OSError:  # some file systems have no hard links
-        shutil.copyfile(path, previous)
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            write_snapshot(
+                self._snapshots, kind, self._properties, versions_of(self.wanted.durable())
+            )
+        except OSError as error:
+            _log.warning("no snapshot in TorchServe's form could be written: %s", error)

@@ -1,4 +1,4 @@
-"""The model store on disk: finds archives by name and unpacks them into a cache.
+"""The model store on disk: finds archives by name, fetches them by url, unpacks them into a cache.
 
 Sole owner of the cache folder, where each archive lies once, under the digest of its bytes. Calls
 block; several threads and several servers may share one cache. Knows nothing of registration.
@@ -6,15 +6,25 @@ block; several threads and several servers may share one cache. Knows nothing of
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marserve.errors import ArchiveNotFound, ArchiveRefused, InvalidInput, StoreMissing
+from marserve.errors import (
+    ArchiveNotFound,
+    ArchiveRefused,
+    DownloadFailed,
+    InvalidInput,
+    StoreMissing,
+)
+from marserve.registry.sources.allowed import AllowedUrls
+from marserve.registry.sources.downloads import MAX_NAME_BYTES, Downloads
+from marserve.registry.sources.fetcher import Fetcher
+from marserve.registry.sources.landing import CannotFetch, shown
+from marserve.registry.sources.remote_url import RemoteUrl, is_remote
 from marserve_archiver import (
     Archive,
     ArchiveError,
@@ -26,8 +36,8 @@ from marserve_archiver.errors import ArchiveExists, InputMissing
 from marserve_archiver.folder import entered
 
 _ARCHIVE_SUFFIXES: Final = (".mar", ".model", ".tar.gz", ".tgz")
-_REMOTE: Final = re.compile(r"(?:https?|file|s3)://", re.IGNORECASE)
 _MAX_NAME_BYTES: Final = 255
+_NOT_FOUND: Final = "Model not found at: {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +53,27 @@ class Unpacked:
 class ModelStore:
     """The archives an operator put into one folder, and the cache they are unpacked to."""
 
-    def __init__(self, root: Path | None, cache: Path) -> None:
-        """Prepares the cache, and removes from it what servers that were killed left half done.
+    def __init__(self, root: Path | None, cache: Path, fetcher: Fetcher | None = None) -> None:
+        """Prepares both folders: removes what servers that were killed left half done in them.
 
         Args:
             root: the folder of archives; None when none is configured.
             cache: the folder to unpack to; made if it is missing.
+            fetcher: gets archives from elsewhere; None: nothing is fetched.
         """
         self._root = root
         self._cache = cache
+        self._fetcher = fetcher or Fetcher(AllowedUrls())
+        self._downloads = None if root is None else Downloads(root)
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_stale_partials(cache)
+        if self._downloads is not None:
+            self._downloads.remove_stale()
 
     def find(self, url: str) -> Path:
-        """The archive or model folder that `url` names.
+        """The archive or model folder in the store that `url` names.
 
         Only the last part of a path counts: `/anywhere/noop.mar` is `noop.mar` in the store.
 
@@ -67,30 +82,81 @@ class ModelStore:
             ArchiveNotFound: the store has no such archive, or the url leads out of it.
             InvalidInput: the url can be no file name.
         """
-        if self._root is None:
-            raise StoreMissing
-        if not url:
-            raise ArchiveNotFound("empty url")
-        if ".." in url:
-            raise ArchiveNotFound(f"Relative path is not allowed in url: {url}")
-        if _REMOTE.match(url):
+        root, _ = self._opened(url)
+        if is_remote(url):
             raise ArchiveNotFound(f"Given URL {url} does not match any allowed URL(s)")
         if "\\" in url or not url.isprintable():
             raise InvalidInput(f"The url {url!r} holds a character that no archive's name has.")
         # TorchServe also served any directory of the machine when the url was an absolute path.
         # Whoever reaches the management port could so run code from wherever a file can be put
         # (an upload folder, /tmp), so here the store is all there is.
-        name = url.rstrip("/").rpartition("/")[2]
-        path = self._root / name
+        name = _name_in_store(url)
+        path = root / name
         if (
-            not name
+            not _is_file_name(name, _MAX_NAME_BYTES)
             or "://" in url
-            or name.startswith(".")
-            or len(name.encode()) > _MAX_NAME_BYTES
             or not (path.is_file() or path.is_dir())
         ):
-            raise ArchiveNotFound(f"Model not found at: {url}")
+            raise ArchiveNotFound(_NOT_FOUND.format(url))
         return path
+
+    def fetch(self, url: str, s3_sse_kms: bool = False, *, again: bool = False) -> Path:
+        """`find`, and what is elsewhere is downloaded into the store first. Blocks.
+
+        A download gets its name in the store when it is complete, verified and unpacked.
+
+        Args:
+            url: a name in the store, or an https, http or file url that is allowed.
+            s3_sse_kms: the request is signed for S3 with the credentials of the environment.
+            again: after a restart, what an earlier call fetched from this url is found instead of
+                refused, and a request that was signed then is signed again.
+
+        Raises:
+            StoreMissing, ArchiveNotFound, InvalidInput: as `find` does; no entry of allowed_urls
+                allows the url.
+            ArchiveExistsInStore: the store has an archive of this name already.
+            DownloadFailed: it cannot be had; nothing of it is left.
+            ArchiveRefused: what came is no archive to serve; nothing of it is left.
+        """
+        root, downloads = self._opened(url)
+        if not is_remote(url):
+            return self.find(url)
+        if again:
+            name = _name_in_store(url.partition("?")[0])
+            noted = downloads.noted(name, url) if _is_file_name(name, MAX_NAME_BYTES) else None
+            if noted is not None and (root / name).is_file():
+                return root / name
+            s3_sse_kms = s3_sse_kms or (noted is not None and noted.is_signed)
+        permission = self._fetcher.permission(url)
+        name = _checked_name(permission.url)
+        try:
+            with downloads.writing(name) as partial:
+                self._fetcher.fetch(permission, s3_sse_kms, partial.file)
+                self._unpack(partial.path, f"What {url} sent")
+                return downloads.publish(partial, name, url, s3_sse_kms)
+        except CannotFetch as error:
+            raise _download_failed(url, str(error)) from error
+        except OSError as error:
+            reason = f"the model store cannot take it: {shown(error)}"
+            raise _download_failed(url, reason) from error
+
+    def forget(self, url: str, in_use: Collection[str] = ()) -> None:
+        """Remove the archive that was fetched from `url`; one that was not fetched is kept.
+
+        Args:
+            url: of the registration that ended, or did not come about.
+            in_use: the urls of all other registrations; an archive that one of them names is kept.
+        """
+        if self._downloads is None or not is_remote(url) or url in in_use:
+            return
+        name = _name_in_store(url.partition("?")[0])
+        if not _is_file_name(name, MAX_NAME_BYTES):
+            return
+        origin = self._downloads.origin(name)
+        if origin is not None and origin.url == url:
+            used = {_name_in_store(other) for other in in_use if not is_remote(other)}
+            with suppress(OSError):  # a store that became read-only keeps it
+                self._downloads.forget(name, keep=name in used)
 
     def unpack(self, path: Path) -> Unpacked:
         """The archive as a folder. Blocks; unpacks nothing when the cache has it already.
@@ -102,23 +168,36 @@ class ModelStore:
             ArchiveNotFound: the archive is gone.
             ArchiveRefused: it is broken, hostile, incomplete, or there is no room to unpack it.
         """
-        try:
-            with open_archive(path) as archive:
-                digest = archive.sha256()
-                model_dir = archive.folder or self._cached(archive, digest)
-                return Unpacked(model_dir, archive.manifest, digest)
-        except InputMissing as error:
-            raise ArchiveNotFound(f"Model not found at: {path.name}") from error
-        except ArchiveError as error:
-            raise ArchiveRefused(f"{path.name} is refused: {error}") from error
-        except OSError as error:
-            raise ArchiveRefused(f"{path.name} cannot be unpacked: {error}.") from error
+        return self._unpack(path, path.name)
 
     def all_archives(self) -> tuple[str, ...]:
         """The names of all archives and model folders in the store, sorted."""
         if self._root is None or not self._root.is_dir():
             return ()
         return tuple(sorted(path.name for path in self._root.iterdir() if self._is_model(path)))
+
+    def _opened(self, url: str) -> tuple[Path, Downloads]:
+        """The store, for a url that does not try to leave it."""
+        if self._root is None or self._downloads is None:
+            raise StoreMissing
+        if not url:
+            raise ArchiveNotFound("empty url")
+        if ".." in url:
+            raise ArchiveNotFound(f"Relative path is not allowed in url: {url}")
+        return self._root, self._downloads
+
+    def _unpack(self, path: Path, shown_name: str) -> Unpacked:
+        try:
+            with open_archive(path) as archive:
+                digest = archive.sha256()
+                model_dir = archive.folder or self._cached(archive, digest)
+                return Unpacked(model_dir, archive.manifest, digest)
+        except InputMissing as error:
+            raise ArchiveNotFound(_NOT_FOUND.format(path.name)) from error
+        except ArchiveError as error:
+            raise ArchiveRefused(f"{shown_name} is refused: {error}") from error
+        except OSError as error:
+            raise ArchiveRefused(f"{shown_name} cannot be unpacked: {error}.") from error
 
     def _cached(self, archive: Archive, digest: str) -> Path:
         target = self._cache / digest
@@ -151,3 +230,21 @@ def _is_model_folder(path: Path) -> bool:
         return (entered(path) / "MAR-INF").is_dir()
     except OSError:  # not ours to read, so not ours to serve
         return False
+
+
+def _name_in_store(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _is_file_name(name: str, max_bytes: int) -> bool:
+    return bool(name) and not name.startswith(".") and len(name.encode()) <= max_bytes
+
+
+def _checked_name(url: RemoteUrl) -> str:
+    if not _is_file_name(url.file_name, MAX_NAME_BYTES):
+        raise ArchiveNotFound(_NOT_FOUND.format(url.text))
+    return url.file_name
+
+
+def _download_failed(url: str, reason: str) -> DownloadFailed:
+    return DownloadFailed(f"Failed to download archive from: {url} ({reason})")

@@ -6,7 +6,7 @@ it takes effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from marserve.errors import (
@@ -20,11 +20,22 @@ from marserve.refs import ModelRef
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """That a version is a node of a workflow, which registers it again at each start."""
+
+    workflow: str
+    is_function: bool = False
+    """Of the workflow's own handler; the list of models leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
 class WantedVersion:
     """Where the archive is, and what is wanted of it."""
 
     url: str
     settings: Settings
+    node: Node | None = None
+    """None: it was registered for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +124,33 @@ class Wanted:
             raise DefaultVersionInUse(ref.name)
         return self._with(ref, replace(model, versions=left))
 
+    def durable(self) -> Wanted:
+        """What the next start has to know: all but nodes of workflows."""
+        return self._only(lambda version: version.node is None)
+
+    def nodes(self, workflow: str) -> tuple[ModelRef, ...]:
+        """The versions that are nodes of a workflow."""
+        return tuple(ref for ref in self.refs() if _is_node(self[ref], workflow))
+
+    def without_nodes(self, workflow: str) -> Wanted:
+        """Without the nodes of a workflow.
+
+        A model that has other versions keeps them; the last one becomes the default if that goes.
+        """
+        return self._only(lambda version: not _is_node(version, workflow))
+
+    def _only(self, keeps: Callable[[WantedVersion], bool]) -> Wanted:
+        models = {}
+        for name, model in self.models.items():
+            left = {v: wanted for v, wanted in model.versions.items() if keeps(wanted)}
+            if left:
+                default = model.default if model.default in left else list(left)[-1]
+                models[name] = WantedModel(default, left)
+        return Wanted(models)
+
     def _with(self, ref: ModelRef, model: WantedModel) -> Wanted:
         return Wanted({**self.models, ref.name: model})
+
+
+def _is_node(version: WantedVersion, workflow: str) -> bool:
+    return version.node is not None and version.node.workflow == workflow

@@ -2,7 +2,7 @@
 
 Parsing is llhttp's (through httptools), strict. This module adds what a parser leaves open: the
 limits of each part, the order of pipelined requests, keep-alive, and time. Callbacks only; no task
-is made. Whoever serves an exchange calls `respond` once, now or later.
+is made. Whoever serves an exchange answers it once, now or later.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from typing import cast
 import httptools
 
 from marserve.servers.exchange import Exchange, Timeouts
+from marserve.servers.framing import CONTINUE, is_unambiguous, without_upgrade
+from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
 MAX_FIELDS = 100
 _MAX_PIPELINED = 16
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+"""What may wait for a client that takes a streamed answer more slowly than it is made."""
 _LINGER_S = 5.0
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpConnection(asyncio.Protocol):
@@ -54,21 +57,28 @@ class HttpConnection(asyncio.Protocol):
         self._read_ended_a_message = False
         self._current: Exchange | None = None
         self._pipelined: deque[Exchange] = deque()
+        self._refused: int | None = None
         self._is_starting = False
         self._is_discarding = False
+        self._is_ending = False
+        self._is_half_closed = False
         self._is_draining = False
-        self._write_stalled_at: float | None = None
-        self._unsent_bytes = 0
+        self._is_paused = False
+        self._streamed_bytes = 0
+        self._taken_bytes = 0
+        self._taken_at: float | None = None
         self._since = time.monotonic()
         self.client = "-"
+        self.is_secure = False
 
     # --- asyncio.Protocol -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast(asyncio.Transport, transport)
+        self.is_secure = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
-        if peer:
+        if isinstance(peer, tuple):  # clients of a unix socket have no name
             self.client = f"{peer[0]}:{peer[1]}"
         self._connections.add(self)
 
@@ -82,6 +92,32 @@ class HttpConnection(asyncio.Protocol):
             if exchange is not None and exchange.on_gone is not None:
                 exchange.on_gone()
         self._pipelined.clear()
+
+    def eof_received(self) -> bool:
+        """Called by the loop: the client sends no more. Returns whether it may still read.
+
+        What it has asked for is answered, unless it turns out to have hung up altogether. To see
+        that, something must be sent to it: an interim response, which clients of HTTP/1.1 skip.
+        """
+        transport = self._transport
+        last = self._pipelined[-1] if self._pipelined else self._current
+        if transport is None or last is None or self._is_ending or self.is_secure:
+            return False
+        self._is_discarding = self._is_half_closed = True
+        self._incoming = None
+        if self._refused is None:
+            last.keep_alive = False
+        current = self._current
+        if current is not None and current.takes_chunks and not current.begun_status:
+            transport.write(CONTINUE)
+        for delay_s in CHECKS_S:
+            self._loop.call_later(delay_s, self._check_hangup)
+        return True
+
+    def _check_hangup(self) -> None:
+        transport = self._transport
+        if transport is not None and has_hung_up(transport.get_extra_info("socket")):
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -101,12 +137,11 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called by the loop: the client does not take its answers. No further one is begun."""
-        self._write_stalled_at = time.monotonic()
-        self._unsent_bytes = 0
+        self._is_paused = True
 
     def resume_writing(self) -> None:
         """Called by the loop."""
-        self._write_stalled_at = None
+        self._is_paused = False
         self._start_next()
 
     def _feed(self, data: bytes) -> None:
@@ -121,18 +156,9 @@ class HttpConnection(asyncio.Protocol):
                 return
 
     def _without_upgrade(self, asking: Exchange) -> bytes:
-        """The head that asked for another protocol, less that wish, for a new parser.
-
-        The old one reads no body after such a head, and would take the body for a request. None
-        but this protocol is spoken here, in which the client then goes on (RFC 9110, 7.8).
-        """
-        lines = [
-            b"%s %s HTTP/%s"
-            % (asking.method, asking.target, self._parser.get_http_version().encode())
-        ]
-        lines += [b"%s: %s" % field for field in asking.headers if field[0].lower() != b"upgrade"]
+        version = self._parser.get_http_version()
         self._parser = httptools.HttpRequestParser(self)
-        return b"\r\n".join((*lines, b"", b""))
+        return without_upgrade(asking.method, asking.target, version, asking.headers)
 
     # --- httptools --------------------------------------------------------------------------------
 
@@ -175,8 +201,9 @@ class HttpConnection(asyncio.Protocol):
         if self._parser.should_upgrade():
             return  # this head comes again, see `_without_upgrade`
         exchange.is_head = exchange.method == b"HEAD"
+        exchange.takes_chunks = self._parser.get_http_version() == "1.1"
         exchange.keep_alive = self._parser.should_keep_alive()
-        if not _is_unambiguous(exchange.headers):
+        if not is_unambiguous(exchange.headers):
             self._refuse(400)
             return
         length = exchange.header(b"content-length")
@@ -184,11 +211,12 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(413)
             return
         expect = exchange.header(b"expect")
+        exchange.is_reframed = not length or expect != b""
         if expect:
             if expect.lower() != b"100-continue":
                 self._refuse(417)
             elif self._transport is not None and self._current is None:
-                self._transport.write(_CONTINUE)
+                self._transport.write(CONTINUE)
 
     def on_body(self, chunk: bytes) -> None:
         """Called by the parser."""
@@ -212,7 +240,7 @@ class HttpConnection(asyncio.Protocol):
         exchange.received_at = time.monotonic()
         if self._is_draining:
             exchange.keep_alive = False
-        if self._current is None and self._write_stalled_at is None:
+        if self._current is None and not self._is_paused:
             self._current = exchange
             self._on_request(exchange)
             return
@@ -226,13 +254,36 @@ class HttpConnection(asyncio.Protocol):
         """Send what belongs to the current exchange, and start the next one if it waits already."""
         if self._transport is None or exchange is not self._current:
             return
-        self._transport.write(data)
+        if data:
+            self._transport.write(data)
         self._since = time.monotonic()
         self._current = None
         if not exchange.keep_alive:
             self._end()
-        elif self._pipelined or self._is_draining:
+        elif self._pipelined or self._is_draining or self._refused is not None:
             self._start_next()
+
+    def sent(self, exchange: Exchange, data: bytes) -> None:
+        """Send a part of the current answer, unless too much of it waits for the client already."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or exchange is not self._current:
+            return
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            transport.abort()
+            return
+        self._streamed_bytes += len(data)
+        transport.write(data)
+
+    def cut(self, exchange: Exchange) -> None:
+        """End in the middle of an answer. Without chunks only a reset tells that it is broken."""
+        if self._transport is None or exchange is not self._current:
+            return
+        if not exchange.takes_chunks and not self.is_secure:
+            reset_on_close(self._transport.get_extra_info("socket"))
+            self._transport.abort()
+            return
+        self._current = None
+        self._end()
 
     def _start_next(self) -> None:
         """Serve what waits, in a loop: who answers at once comes back to `answered` from within."""
@@ -245,35 +296,38 @@ class HttpConnection(asyncio.Protocol):
             self._current = self._pipelined.popleft()
             self._on_request(self._current)
         self._is_starting = False
-        if self._is_draining and self._may_start():
+        if self._refused is not None and self._may_start():
+            self._answer_refusal(self._refused)
+        elif self._is_draining and self._may_start():
             self._end()
 
     def _may_start(self) -> bool:
-        return not (self._current or self._is_discarding or self._write_stalled_at is not None)
+        return not (self._current or self._is_ending or self._is_paused)
 
     def _refuse(self, status: int) -> None:
-        """Answer with an error and read no further: what follows cannot be told apart."""
+        """Read no further: what follows cannot be told apart. What came before goes first."""
         if self._is_discarding or self._transport is None:
             return
         self._is_discarding = True
         self._incoming = None
         self._chunks = []
-        exchange = Exchange(self, b"", b"")
-        exchange.keep_alive = False
-        if self._current is not None:
-            self._pipelined.append(exchange)  # never reached: the connection closes first
-            self._current.keep_alive = False
-            return
-        self._current = exchange
-        self._on_refused(exchange, status)
+        self._refused = status
+        if not self._pipelined and self._may_start():
+            self._answer_refusal(status)
+
+    def _answer_refusal(self, status: int) -> None:
+        self._refused = None
+        self._current = Exchange(self, b"", b"")
+        self._current.keep_alive = False
+        self._on_refused(self._current, status)
 
     def _end(self) -> None:
         """Close so that the client can still read the answer while it goes on sending."""
         transport = self._transport
         if transport is None:
             return
-        self._is_discarding = True
-        if transport.can_write_eof():
+        self._is_discarding = self._is_ending = True
+        if transport.can_write_eof() and not self._is_half_closed:
             transport.write_eof()
             transport.resume_reading()  # many pipelined requests may have paused it
             self._lingering = self._loop.call_later(_LINGER_S, transport.close)
@@ -284,25 +338,34 @@ class HttpConnection(asyncio.Protocol):
 
     def check_time(self, now: float, timeouts: Timeouts) -> None:
         """Close the connection if its client takes too long."""
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
-        if self._write_stalled_at is not None:
-            unsent_bytes = self._transport.get_write_buffer_size()
-            if unsent_bytes < self._unsent_bytes:
-                self._write_stalled_at = now
-            elif now - self._write_stalled_at > timeouts.write_s:
-                self._transport.abort()
-            self._unsent_bytes = unsent_bytes
-        elif self._current is not None or self._is_discarding:
+        unsent_bytes = transport.get_write_buffer_size()
+        if unsent_bytes:
+            self._check_taken(transport, unsent_bytes, now, timeouts.write_s)
             return
-        elif self._is_in_head:
+        self._taken_at = None
+        if self._current is not None or self._is_discarding:
+            return
+        if self._is_in_head:
             if now - self._head_since > timeouts.head_s:
-                self._transport.close()
+                transport.close()
         elif self._incoming is not None:
             if now - self._since > timeouts.body_s:
                 self._refuse(408)
         elif now - self._since > timeouts.idle_s:
-            self._transport.close()
+            transport.close()
+
+    def _check_taken(
+        self, transport: asyncio.Transport, unsent_bytes: int, now: float, write_s: float
+    ) -> None:
+        taken_bytes = self._streamed_bytes - unsent_bytes  # grows with what leaves, and only then
+        if self._taken_at is None or taken_bytes != self._taken_bytes:
+            self._taken_at = now
+        elif now - self._taken_at > write_s:
+            transport.abort()
+        self._taken_bytes = taken_bytes
 
     def drain(self) -> None:
         """Close as soon as nothing is being done for the client."""
@@ -316,21 +379,3 @@ class HttpConnection(asyncio.Protocol):
         """Close now."""
         if self._transport is not None:
             self._transport.abort()
-
-
-def _is_unambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether everybody on the way must understand the head alike: one host, plain chunks."""
-    hosts = 0
-    for name, value in headers:
-        match len(name), name.lower():
-            case 4, b"host":
-                hosts += 1
-            case 17, b"transfer-encoding" if _codings(value) != [b"chunked"]:
-                return False
-    return hosts <= 1
-
-
-def _codings(value: bytes) -> list[bytes]:
-    """The elements of a list field; empty ones do not count."""
-    elements = [element.strip(b" \t").lower() for element in value.split(b",")]
-    return [element for element in elements if element]

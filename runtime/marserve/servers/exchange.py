@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from marserve.servers.framing import LAST_CHUNK, chunk
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -14,7 +16,7 @@ class Timeouts:
     idle_s: float = 75.0
     """Between two requests."""
     head_s: float = 10.0
-    """From the first byte of a request to the end of its headers."""
+    """From the first byte of a request to the end of its headers; also for a TLS handshake."""
     body_s: float = 30.0
     """Without a byte, in the middle of a body."""
     write_s: float = 30.0
@@ -29,23 +31,38 @@ class Carrier(Protocol):
 
     client: str
     """`host:port` of whoever asks."""
+    is_secure: bool
+    """Whether nobody on the way can read along."""
 
     def answered(self, exchange: Exchange, data: bytes) -> None:
-        """Send the answer."""
+        """Send the answer, or what is left of it."""
+
+    def sent(self, exchange: Exchange, data: bytes) -> None:
+        """Send a part of the answer; more is to come."""
+
+    def cut(self, exchange: Exchange) -> None:
+        """End the connection in the middle of an answer, so that its client can tell."""
 
 
 class Exchange:
-    """One request and the place for its one answer."""
+    """One request and the place for its one answer.
+
+    The answer comes in one go, by `respond`, or in pieces: `begin`, any number of `write`, and at
+    the end `finish`, or `cut` when the rest will never come.
+    """
 
     __slots__ = (
         "_carrier",
+        "begun_status",
         "body",
         "headers",
         "is_head",
+        "is_reframed",
         "keep_alive",
         "method",
         "on_gone",
         "received_at",
+        "takes_chunks",
         "target",
     )
 
@@ -57,14 +74,26 @@ class Exchange:
         self.body = b""
         self.keep_alive = True
         self.is_head = method == b"HEAD"
+        """The answer has no body, whatever its head announces."""
+        self.is_reframed = False
+        """The headers do not say the length of the body, or say how it was to be sent."""
+        self.takes_chunks = True
+        """Whether the client knows chunks; if not, a stream ends where the connection ends."""
+        self.begun_status = 0
+        """The status of an answer in pieces, once it has begun and cannot be changed; else 0."""
         self.received_at = 0.0
         self.on_gone: Callable[[], None] | None = None
-        """Called if the client goes away before the answer."""
+        """Called if the client goes away before the end of the answer."""
 
     @property
     def client(self) -> str:
         """`host:port` of whoever asks."""
         return self._carrier.client
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the request came over TLS."""
+        return self._carrier.is_secure
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header; `name` in lower case; empty when there is none."""
@@ -80,3 +109,30 @@ class Exchange:
         """
         self.on_gone = None
         self._carrier.answered(self, head if self.is_head else head + body)
+
+    # --- an answer in pieces ----------------------------------------------------------------------
+
+    def begin(self, head: bytes, status: int = 200) -> None:
+        """Send the head of an answer whose body comes in pieces.
+
+        `head` announces chunks where `takes_chunks`; else it announces nothing, and `keep_alive`
+        is False, which the end of the body needs.
+        """
+        self.begun_status = status
+        self._carrier.sent(self, head)
+
+    def write(self, piece: bytes) -> None:
+        """Send one piece. A client that does not take what it gets is cut: see `on_gone`."""
+        if piece and not self.is_head:
+            self._carrier.sent(self, chunk(piece) if self.takes_chunks else piece)
+
+    def finish(self) -> None:
+        """Every piece is sent."""
+        self.on_gone = None
+        has_end = self.takes_chunks and not self.is_head
+        self._carrier.answered(self, LAST_CHUNK if has_end else b"")
+
+    def cut(self) -> None:
+        """The rest will not come: end the connection so that the client sees the answer broken."""
+        self.on_gone = None
+        self._carrier.cut(self)

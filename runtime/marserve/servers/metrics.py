@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client import Metric, make_wsgi_app
 from prometheus_client.registry import Collector
 
 from marserve.errors import MethodNotAllowed, RouteNotFound
-from marserve.protocols.faults import Fault, fault
+from marserve.observe.selection import Selection
+from marserve.protocols.faults import Fault, fault, torchserve_json
+from marserve.protocols.openapi import metrics_api
 from marserve.servers.wsgi import Publish, answering, fault_answer
 
 WAIT_S = 2.0
@@ -24,16 +26,23 @@ WAIT_S = 2.0
 _BUSY = Fault(503, "ServiceUnavailableException", "Another scrape is running. Try again later.", 1)
 
 
-def create_app(registry: CollectorRegistry, publish: Publish) -> WSGIApplication:
-    """Serve `registry` under `/metrics`.
+def create_app(registry: Collector, publish: Publish, version: str) -> WSGIApplication:
+    """Serve `registry` under `/metrics`, in the text format 0.0.4 whatever the scraper accepts.
 
     `?name[]=` picks metrics by the name of a sample (`h_count`) or of a family (`h`).
     """
     scrape = make_wsgi_app(_Selectable(registry))
+    description = torchserve_json(metrics_api(version))
     turn = threading.Lock()
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
+        if path == "/api-description" or (path == "/" and environ["REQUEST_METHOD"] == "OPTIONS"):
+            headers = [("Content-Type", "application/json")]
+            start_response("200 OK", [*headers, ("Content-Length", str(len(description)))])
+            return [description]
+        if path == "/":
+            return fault_answer(fault(MethodNotAllowed()), start_response)
         if path != "/metrics" and not path.startswith("/metrics/"):
             return fault_answer(fault(RouteNotFound()), start_response)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
@@ -51,21 +60,21 @@ def create_app(registry: CollectorRegistry, publish: Publish) -> WSGIApplication
 def _answer(
     scrape: Any, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Scrape as if for GET; HEAD is answered with the headers of that."""
+    """Scrape as if for GET; HEAD is answered with the headers of that.
+
+    TorchServe looks at no Accept header. OpenMetrics, which Prometheus prefers, could not show its
+    counters as such: there they must end in `_total`.
+    """
     begun: list[tuple[str, list[tuple[str, str]]]] = []
-    as_get = {**environ, "REQUEST_METHOD": "GET"}
+    as_get = {**environ, "REQUEST_METHOD": "GET", "HTTP_ACCEPT": ""}
     body = b"".join(scrape(as_get, lambda status, headers: begun.append((status, headers))))
     status, headers = begun[0]
     start_response(status, [*headers, ("Content-Length", str(len(body)))])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-class _Selectable:
-    """A registry whose restriction works by name alone.
-
-    The library's own restriction asks a map that is filled at registration, which cannot know
-    the metrics that handlers invent later.
-    """
+class _Selectable(Collector):
+    """A registry of which the library's application can show a part."""
 
     def __init__(self, registry: Collector) -> None:
         self._registry = registry
@@ -74,23 +83,4 @@ class _Selectable:
         return self._registry.collect()
 
     def restricted_registry(self, names: Iterable[str]) -> Collector:
-        return _Selection(self._registry, frozenset(names))
-
-
-class _Selection:
-    """The families, or single samples, that bear one of `names`."""
-
-    def __init__(self, registry: Collector, names: frozenset[str]) -> None:
-        self._registry = registry
-        self._names = names
-
-    def collect(self) -> Iterable[Metric]:
-        for family in self._registry.collect():
-            if family.name in self._names:
-                yield family
-                continue
-            samples = [sample for sample in family.samples if sample.name in self._names]
-            if samples:
-                selected = Metric(family.name, family.documentation, family.type)
-                selected.samples = samples
-                yield selected
+        return Selection(self._registry, frozenset(names))

@@ -173,6 +173,8 @@ def fault_headers(fault: Fault, body: bytes) -> list[tuple[str, str]]:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     if fault.retry_after_s is not None:
         headers.append(("Retry-After", str(fault.retry_after_s)))
+    if fault.status == 401:
+        headers.append(("WWW-Authenticate", "Bearer"))
     return headers
 
 

@@ -46,7 +46,7 @@ class Channel(asyncio.Protocol):
                 if self._ended.is_set():  # a frame of the same read was the reason to close
                     return
                 self._on_frame(frame)
-        except (FrameError, msgspec.DecodeError) as error:
+        except (FrameError, msgspec.DecodeError, UnicodeDecodeError) as error:
             self.close(f"the worker broke the protocol: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:

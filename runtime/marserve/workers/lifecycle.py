@@ -130,6 +130,13 @@ class Lifecycle:
             self._vacant.append(_Vacancy(worker, now + delay_s(failures)))
         return self._converge(now)
 
+    def retry_s(self, worker: str, now: float) -> float | None:
+        """How long until a worker that ended has its next life; None: it will have none."""
+        if worker in self._states:
+            return 0.0
+        begins = [one.not_before for one in self._vacant if one.name == worker]
+        return max(0.0, begins[0] - now) if begins else None
+
     def tick(self, now: float) -> list[Instruction]:
         """Time has passed."""
         return self._converge(now)

@@ -20,6 +20,7 @@ class FrameKind(IntEnum):
     LOADED = 11
     LOAD_FAILED = 12
     RESULT = 13
+    PIECE = 14
 
 
 class FailureKind(IntEnum):
@@ -48,6 +49,21 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     max_response_bytes: int
     config_file: str | None
     """Name of the model-config YAML inside `model_dir`."""
+    is_async: bool = False
+    """The handler is awaited: every request by itself, many at a time."""
+    is_continuous: bool = False
+    """A batch is a round: requests come again, without their parts, until they are done."""
+    envelope: str | None = None
+    sequence_headers: tuple[str, str, str] | None = None
+    """How the headers are called that name a sequence, its start and its end."""
+    metrics_config: str | None = None
+    """The file that declares the metrics handlers may look up."""
+    python_path: tuple[str, ...] = ()
+    """Folders of packages that the model brought."""
+    environ: dict[str, str] = {}
+    """Variables that the handler is to see, besides the inherited ones."""
+    in_step: bool = False
+    """Other processes run the same batch: what one of them ran twice, the others would not."""
 
 
 class BatchPart(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -67,6 +83,8 @@ class BatchItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     explain: bool | None
     url_path: str | None
     describe: bool = False
+    cached: bool = False
+    """The handler has had this request's parts before (continuous batching)."""
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
@@ -89,6 +107,7 @@ class LoadFailed(msgspec.Struct, array_like=True, frozen=True):
     """The model cannot be loaded; the worker ends after this."""
 
     message: str
+    out_of_memory: bool = False
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -117,10 +136,14 @@ class Metric(msgspec.Struct, array_like=True, frozen=True):
     unit: str
     kind: str
     dimensions: dict[str, str]
+    request_ids: list[str] = []
 
 
 class Result(msgspec.Struct, array_like=True, frozen=True):
-    """One answer per request of the batch with the same id, bodies in the frame's buffers."""
+    """One answer per request of the batch with the same id, bodies in the frame's buffers.
+
+    As a PIECE: one piece of each answer; more pieces or the RESULT follow.
+    """
 
     id: int
     handler_s: float
@@ -133,9 +156,15 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Spawn(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Fork a worker; its channel and its output descriptor come along."""
+    """Fork a worker; its channel and its output descriptors come along."""
 
     worker: str
+    command: list[str] = []
+    """What the forked process becomes, instead of a worker; its channel is not used then."""
+    environ: dict[str, str] = {}
+    """Variables for `command`, besides the inherited ones."""
+    needs: str = ""
+    """A package without which `command` is in vain."""
 
 
 class ZygoteReady(msgspec.Struct, array_like=True, frozen=True, tag=2):

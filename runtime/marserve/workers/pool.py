@@ -19,22 +19,26 @@ import psutil
 from marserve.errors import DeadlineExceeded, LoadFailed, MarServeError
 from marserve.events import (
     BatchAnswered,
+    BatchLate,
     Bus,
     HandlerMetric,
     WorkerExited,
     WorkerReady,
     WorkersChanged,
+    WorkerStarted,
 )
 from marserve.model_version import WorkerDescription, WorkerState
-from marserve.request import Job
+from marserve.request import Answer, Job, Reply
+from marserve.workers.devices import Group
 from marserve.workers.lifecycle import Instruction, Lifecycle, SpawnWorker, State, StopWorker
 from marserve.workers.messages import Result
-from marserve.workers.replies import replies
+from marserve.workers.replies import ended_sequences, replies, will_go_on
 from marserve.workers.supervisor import Supervisor
-from marserve.workers.worker import Worker, WorkerPlan
+from marserve.workers.worker import Running, Worker, WorkerPlan
 
 _log = logging.getLogger("marserve.workers")
 _HOPELESS_AFTER = 2
+_KILLED_WITHIN_S = 30.0
 _SHOWN = {
     State.STARTING: WorkerState.STARTING,
     State.READY: WorkerState.READY,
@@ -45,14 +49,23 @@ _SHOWN = {
 class Listener(Protocol):
     """Who learns what became of the batches of a pool."""
 
-    def on_idle(self) -> None:
-        """A worker is free."""
+    def on_idle(self, worker: str) -> None:
+        """A worker has room for a batch."""
 
-    def on_answered(self, size: int, took_s: float) -> None:
-        """A batch came back; its jobs are resolved right after this."""
+    def on_answered(self, jobs: list[Job], took_s: float) -> None:
+        """These came back from a worker; they are resolved right after this."""
+
+    def on_room(self, worker: str, room: int) -> list[Job]:
+        """Jobs, up to `room` of them, that join those this worker goes on with."""
+
+    def on_sequences_end(self, sequences: list[str]) -> None:
+        """The handler says that these sequences are over."""
 
     def on_lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these jobs; those still open nobody else will answer."""
+
+    def on_gone(self, worker: str) -> None:
+        """A worker has ended, and whatever it kept of past requests with it."""
 
     def on_hopeless(self, cause: str) -> None:
         """No worker serves, and the last ones could not load."""
@@ -84,7 +97,11 @@ class Pool:
         self._wake: asyncio.TimerHandle | None = None
         self._failed_loads = 0
         self._fails_in_a_row = 0
+        self._failing_since: float | None = None
+        self._devices: dict[str, Group] = {}
         self.last_error: str | None = None
+        self._is_out_of_memory = False
+        """Whether that was why the last worker could not load."""
 
     # --- what others ask --------------------------------------------------------------------------
 
@@ -102,6 +119,23 @@ class Pool:
     def has_idle(self) -> bool:
         """Whether a batch sent now would run at once."""
         return bool(self._idle)
+
+    @property
+    def idle(self) -> list[str]:
+        """The workers that have room for a batch."""
+        return [worker.id for worker in self._idle]
+
+    @property
+    def busy(self) -> int:
+        """How many workers have a batch."""
+        return sum(worker.in_flight > 0 for worker in self._workers.values())
+
+    @property
+    def failing_s(self) -> float:
+        """For how long workers have been dying or unable to load; 0 while they are healthy."""
+        if self._failing_since is None or not self.is_failing:
+            return 0.0
+        return time.monotonic() - self._failing_since
 
     @property
     def is_failing(self) -> bool:
@@ -139,16 +173,39 @@ class Pool:
         failed_loads = self._failed_loads
         while self.ready < self.wanted:
             if self._failed_loads > failed_loads:
-                raise LoadFailed(self.last_error or "a worker died while it loaded its model")
+                error = LoadFailed(self.last_error or "a worker died while it loaded its model")
+                error.out_of_memory = self._is_out_of_memory
+                raise error
             self._changed.clear()
             await self._changed.wait()
 
     def send(self, jobs: list[Job]) -> None:
         """Give this batch to a worker that is idle; there must be one (`has_idle`)."""
-        self._idle.pop().give(next(self._batch_ids), jobs, time.monotonic())
+        if self._plan.max_in_flight == 1:
+            self._idle.pop().give(next(self._batch_ids), jobs, time.monotonic())
+            return
+        for job in jobs:  # each by itself, to whoever has least to do
+            least = min(self._workers_that_serve(), key=lambda worker: worker.in_flight)
+            self._give(least, [job])
+
+    def send_to(self, worker: str, jobs: list[Job]) -> None:
+        """Give this batch to exactly this worker, which must be idle."""
+        self._give(self._workers[worker], jobs)
+
+    def _give(self, worker: Worker, jobs: list[Job]) -> None:
+        worker.give(next(self._batch_ids), jobs, time.monotonic())
+        if not worker.has_room:
+            self._forget_idle(worker)
+
+    def _workers_that_serve(self) -> list[Worker]:
+        return self._idle or [w for w in self._workers.values() if w.is_loaded]
 
     async def close(self, grace_s: float) -> None:
-        """Stop all workers, each after its batch; kill those that run longer than `grace_s`."""
+        """Stop all workers, each after its batch; kill those that run longer than `grace_s`.
+
+        Raises:
+            DeadlineExceeded: killed ones are still there after a while; they go on ending.
+        """
         self.scale(0)
         if self._wake is not None:
             self._wake.cancel()
@@ -157,7 +214,11 @@ class Pool:
             for worker in list(self._workers.values()):
                 worker.kill("it was still busy when its time to stop was over")
             if late:
-                await asyncio.wait(late)
+                _, left = await asyncio.wait(late, timeout=_KILLED_WITHIN_S)
+                if left:
+                    raise DeadlineExceeded(
+                        f"Timed out while cleaning resources: {self._plan.ref.name}"
+                    )
 
     # --- the life of a worker ---------------------------------------------------------------------
 
@@ -180,7 +241,11 @@ class Pool:
 
     def _spawn(self, name: str) -> None:
         restarts = self._restarts[name] = self._restarts.get(name, -1) + 1
-        worker = self._workers[name] = Worker(name, restarts, self._plan, self)
+        if name not in self._devices:
+            self._devices[name] = self._plan.next_devices(self._devices.values())
+        worker = Worker(name, restarts, self._plan, self, self._devices[name])
+        self._workers[name] = worker
+        self._bus.publish(WorkerStarted(self._plan.ref, name))
         task = self._loop.create_task(self._live(worker), name=f"worker {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -202,7 +267,7 @@ class Pool:
         self._idle.append(worker)
         self._carry_out(self._lifecycle.loaded(worker.id, time.monotonic()))
         self._workers_changed()
-        self._listener.on_idle()
+        self._listener.on_idle(worker.id)
 
     def _bury(self, worker: Worker) -> None:
         self._forget_idle(worker)
@@ -211,12 +276,21 @@ class Pool:
         cause = worker.cause or "stopped"
         if not expected:
             self.last_error = cause
+            self._is_out_of_memory = worker.is_out_of_memory
             self._failed_loads += not worker.is_loaded
             self._fails_in_a_row += not worker.is_loaded
-            _log.warning("worker %s of %s: %s", worker.id, self._plan.ref, cause)
-        self._bus.publish(WorkerExited(self._plan.ref, worker.id, worker.pid, expected, cause))
-        self._carry_out(self._lifecycle.ended(worker.id, expected, time.monotonic()))
+            if not self.is_failing or self._failing_since is None:
+                self._failing_since = time.monotonic()
+        else:
+            self._devices.pop(worker.id, None)
+        now = time.monotonic()
+        instructions = self._lifecycle.ended(worker.id, expected, now)
+        retry_s = self._lifecycle.retry_s(worker.id, now)
+        ref = self._plan.ref
+        self._bus.publish(WorkerExited(ref, worker.id, worker.pid, expected, cause, retry_s))
+        self._carry_out(instructions)
         self._workers_changed()
+        self._listener.on_gone(worker.id)
         jobs = worker.take_back()
         if jobs:
             self._listener.on_lost(jobs, cause)
@@ -226,28 +300,81 @@ class Pool:
     # --- what a worker's batch came to (worker.Owner) ---------------------------------------------
 
     def on_result(
-        self, worker: Worker, jobs: list[Job], result: Result, buffers: memoryview
+        self, worker: Worker, batch: Running, result: Result, buffers: memoryview
     ) -> None:
-        """Resolve the jobs of a batch that came back."""
-        took_s = time.monotonic() - worker.dispatched_at
+        """Resolve the jobs of a batch that came back; those of a round may go on."""
+        took_s = time.monotonic() - batch.dispatched_at
         self._lifecycle.proved_healthy(worker.id)
-        self._listener.on_answered(len(jobs), took_s)
-        if worker.is_told_to_stop:
-            worker.dismiss()
+        jobs = batch.jobs
+        queue_s = tuple([job.dispatched_at - job.queued_at for job in jobs[batch.known :]])
+        if self._plan.round_size is not None:
+            self._end_round(worker, jobs, list(replies(result, buffers)), took_s)
         else:
-            self._idle.append(worker)
-            self._listener.on_idle()  # the next batch leaves before this one's answers are written
-        queue_s = tuple([job.dispatched_at - job.queued_at for job in jobs])
-        for job, reply in zip(jobs, replies(result, buffers), strict=True):
-            job.resolve(reply)
+            self._listener.on_answered(jobs, took_s)
+            self._has_room_again(worker)  # the next batch leaves before these answers are written
+            for job, reply in zip(jobs, replies(result, buffers), strict=True):
+                job.resolve(reply)
         ref = self._plan.ref
-        self._bus.publish(BatchAnswered(ref, len(jobs), queue_s, result.handler_s, took_s))
+        ids = tuple([job.request.id for job in jobs])
+        self._bus.publish(BatchAnswered(ref, len(jobs), queue_s, result.handler_s, took_s, ids))
         for m in result.metrics:
-            self._bus.publish(HandlerMetric(ref, m.name, m.value, m.unit, m.kind, m.dimensions))
+            self._bus.publish(
+                HandlerMetric(
+                    ref, m.name, m.value, m.unit, m.kind, m.dimensions, tuple(m.request_ids)
+                )
+            )
+
+    def on_piece(self, jobs: list[Job], result: Result, buffers: memoryview) -> None:
+        """Hand on a piece of each answer."""
+        for job, reply in zip(jobs, replies(result, buffers), strict=True):
+            if isinstance(reply, Answer):
+                job.stream(reply)
+            else:
+                job.resolve(reply)
+
+    def _has_room_again(self, worker: Worker) -> None:
+        if worker.is_told_to_stop:
+            if worker.in_flight == 0:
+                worker.dismiss()
+            return
+        if worker not in self._idle:
+            self._idle.append(worker)
+        self._listener.on_idle(worker.id)
+
+    def _end_round(
+        self, worker: Worker, jobs: list[Job], answers: list[Reply], took_s: float
+    ) -> None:
+        """One step of continuous batching: some requests are done, others go on or join."""
+        going_on = [job for job, reply in zip(jobs, answers, strict=True) if will_go_on(job, reply)]
+        done = [job for job in jobs if job not in going_on]
+        self._listener.on_answered(done, took_s)
+        for job, reply in zip(jobs, answers, strict=True):
+            ended = ended_sequences(reply, self._plan.sequence_headers)
+            if ended:
+                self._listener.on_sequences_end(ended)
+            if job in going_on and isinstance(reply, Answer):
+                job.stream(reply)
+            else:
+                job.resolve(reply)
+        left = [job for job in going_on if not job.is_open]
+        if left:
+            _log.info("Connection to client got closed; Removing job: %s", left[0].request.id)
+            self._listener.on_answered(left, took_s)
+        going_on = [job for job in going_on if job.is_open]
+        if not going_on:
+            self._has_room_again(worker)
+            return
+        assert self._plan.round_size is not None
+        room = 0 if worker.is_told_to_stop else self._plan.round_size - len(going_on)
+        joining = self._listener.on_room(worker.id, room) if room > 0 else []
+        worker.give(
+            next(self._batch_ids), [*going_on, *joining], time.monotonic(), known=len(going_on)
+        )
 
     def on_late(self, worker: Worker, jobs: list[Job]) -> None:
         """Answer for a worker that did not; it is being killed."""
         limit_s = self._plan.response_timeout_s
+        self._bus.publish(BatchLate(self._plan.ref, worker.id, len(jobs)))
         for job in jobs:
             job.resolve(
                 DeadlineExceeded(
@@ -273,9 +400,10 @@ class Pool:
             state=state,
             pid=worker.pid,
             started_at=worker.started_at,
-            memory_bytes=_memory_bytes(worker.pid),
+            memory_bytes=sum(map(_memory_bytes, worker.pids)),
             restarts=worker.restarts,
             last_error=self.last_error if worker.restarts else None,
+            gpu_id=worker.gpu_id,
         )
 
 

@@ -11,8 +11,11 @@ from marserve.errors import (
     OutOfMemory,
     ResponseTooLarge,
 )
-from marserve.request import Answer, Reply
+from marserve.model_version import SequenceHeaders
+from marserve.request import Answer, Job, Reply
 from marserve.workers.messages import Failure, FailureKind, Result
+
+_STREAM_NEXT = "ts_stream_next"
 
 
 def replies(result: Result, buffers: memoryview) -> Iterator[Reply]:
@@ -29,6 +32,24 @@ def replies(result: Result, buffers: memoryview) -> Iterator[Reply]:
             yield _error(extra.failure)
         else:
             yield Answer(body, extra.status, extra.phrase, extra.headers)
+
+
+def will_go_on(job: Job, reply: Reply) -> bool:
+    """Whether a reply is only a piece, so that its request takes part in the next round too."""
+    return (
+        isinstance(reply, Answer) and job.is_open and _header(reply, _STREAM_NEXT).lower() == "true"
+    )
+
+
+def ended_sequences(reply: Reply, headers: SequenceHeaders | None) -> list[str]:
+    """The sequences that a handler closes with this reply, by the header for their end."""
+    if headers is None or not isinstance(reply, Answer):
+        return []
+    return [name.strip() for name in _header(reply, headers.end).split(";") if name.strip()]
+
+
+def _header(answer: Answer, name: str) -> str:
+    return next((value for key, value in answer.headers or () if key.lower() == name), "")
 
 
 def _error(failure: Failure) -> MarServeError:

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,18 +25,23 @@ import marserve
 import marserve_archiver
 import marserve_handlers
 from marserve.errors import LoadFailed
+from marserve.refs import ModelRef
+from marserve.workers.channel import Channel
+from marserve.workers.frames import Frame
 from marserve.workers.messages import Exited, FromZygote, Kill, Spawn, Spawned, ToZygote
 from marserve.workers.zygote import MAX_DATAGRAM_BYTES
 
 _log = logging.getLogger("marserve.workers")
 _model_log = logging.getLogger("marserve.model")
+_STREAMS = {"stdout": logging.INFO, "stderr": logging.WARNING}
+"""In the order of descriptors; the level of what comes over each."""
 _MAX_LINE_BYTES = 8192
 _RETRY_S = 0.05
 
 _BOOT = "import sys; sys.path += sys.argv[4:]; from marserve.workers.zygote import main; main()"
 """Our packages go to the end of the path, where they hide nothing, and the working directory does
 not get on it at all (`-P`)."""
-_PACKAGE_ROOTS = sorted(
+PACKAGE_ROOTS = sorted(
     {
         str(Path(package.__path__[0]).parent)
         for package in (marserve, marserve_archiver, marserve_handlers)
@@ -66,24 +71,62 @@ class WorkerProcess:
         if not self.exited.done():
             self._zygote.send(Kill(self.pid))
 
+    @property
+    def pids(self) -> list[int]:
+        """All processes that it is known to consist of."""
+        return [self.pid]
+
+    async def open_channel(
+        self,
+        max_frame_bytes: int,
+        on_frame: Callable[[Frame], None],
+        on_lost: Callable[[str | None], None],
+    ) -> Channel:
+        """Connect to the worker; once."""
+        _, channel = await asyncio.get_running_loop().create_connection(
+            lambda: Channel(max_frame_bytes, on_frame, on_lost), sock=self.channel
+        )
+        return channel
+
 
 class Supervisor:
     """Owns every child process of the server."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = dict(environ)
-        self._zygotes: dict[tuple[str, ...], Zygote] = {}
+        self.environ = dict(environ)
+        """What every worker inherits."""
+        self._zygotes: dict[tuple[str, tuple[str, ...]], Zygote] = {}
 
-    async def spawn(self, worker: str, preload: tuple[str, ...]) -> WorkerProcess:
-        """A newborn worker, forked from a process that has imported `preload`.
+    async def spawn(
+        self,
+        worker: str,
+        ref: ModelRef,
+        preload: tuple[str, ...],
+        python: str = sys.executable,
+        *,
+        command: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        needs: str = "",
+    ) -> WorkerProcess:
+        """A newborn worker for `ref`, forked from a `python` that has imported `preload`.
+
+        Args:
+            worker: what it is called.
+            ref: for the log.
+            preload: modules that the worker finds imported.
+            python: the interpreter.
+            command: what it becomes at once, instead of a worker.
+            environ: for `command`, variables besides those of every worker.
+            needs: a package; without it `command` ends at once with `zygote.PACKAGE_MISSING`.
 
         Raises:
             LoadFailed: no process could be started.
         """
-        zygote = self._zygotes.get(preload)
+        zygote = self._zygotes.get((python, preload))
         if zygote is None or zygote.is_gone:
-            zygote = self._zygotes[preload] = Zygote(preload, self._environ)
-        return await zygote.spawn(worker)
+            zygote = Zygote(python, preload, self.environ)
+            self._zygotes[python, preload] = zygote
+        return await zygote.spawn(ref, Spawn(worker, list(command), dict(environ or {}), needs))
 
     async def close(self) -> None:
         """End all zygotes and with them every worker; returns when they are gone."""
@@ -97,7 +140,7 @@ class Supervisor:
 class Zygote:
     """The server's end of one zygote process."""
 
-    def __init__(self, preload: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(self, python: str, preload: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -108,14 +151,14 @@ class Zygote:
         try:
             self._process = subprocess.Popen(
                 [
-                    sys.executable,
+                    python,
                     "-P",
                     "-c",
                     _BOOT,
                     str(theirs.fileno()),
                     str(os.getpid()),
                     ",".join(preload),
-                    *_PACKAGE_ROOTS,
+                    *PACKAGE_ROOTS,
                 ],
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
@@ -125,21 +168,24 @@ class Zygote:
             theirs.close()
         self._loop.add_reader(self._control, self._readable)
 
-    async def spawn(self, worker: str) -> WorkerProcess:
+    async def spawn(self, ref: ModelRef, request: Spawn) -> WorkerProcess:
         """Fork a worker. Waits for the imports when the zygote is new."""
+        worker = request.worker
         ours, theirs = socket.socketpair()
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in _STREAMS]
         born: asyncio.Future[WorkerProcess] = self._loop.create_future()
         self._spawning[worker] = (born, ours)
         try:
             try:
-                self.send(Spawn(worker), (theirs.fileno(), write_fd))
+                self.send(request, (theirs.fileno(), *(write_fd for _, write_fd in pipes)))
             except LoadFailed as error:
                 born.set_exception(error)
             finally:
                 theirs.close()
-                os.close(write_fd)
-            await _follow_output(worker, read_fd)
+                for _, write_fd in pipes:
+                    os.close(write_fd)
+            for stream, (read_fd, _) in zip(_STREAMS, pipes, strict=True):
+                await _follow_output(_OutputLines(worker, ref, stream), read_fd)
             return await born
         finally:
             born.cancel()
@@ -216,10 +262,12 @@ class Zygote:
 
 
 class _OutputLines(asyncio.Protocol):
-    """What a worker prints, line by line, into the model log."""
+    """What a worker prints on one stream, line by line, into the model log."""
 
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
+    def __init__(self, worker: str, ref: ModelRef, stream: str) -> None:
+        title = f"W-{worker}-{ref.name}_{ref.version}-{stream}"
+        self._extra = {"worker": title, "ref": ref}
+        self._level = _STREAMS[stream]
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
@@ -236,15 +284,15 @@ class _OutputLines(asyncio.Protocol):
 
     def _log_line(self, line: bytes) -> None:
         text = line[:_MAX_LINE_BYTES].decode("utf-8", "replace")
-        _model_log.info("%s", text, extra={"worker": self._worker})
+        _model_log.log(self._level, "%s", text, extra=self._extra)
 
 
-async def _follow_output(worker: str, read_fd: int) -> None:
+async def _follow_output(lines: _OutputLines, read_fd: int) -> None:
     loop = asyncio.get_running_loop()
     # uvloop closes the descriptor itself and then the file object: closing twice would hit
     # whatever another thread has opened under the same number meanwhile.
     pipe = os.fdopen(read_fd, "rb", buffering=0, closefd=False)
-    await loop.connect_read_pipe(lambda: _OutputLines(worker), pipe)
+    await loop.connect_read_pipe(lambda: lines, pipe)
 
 
 def describe_exit(status: int) -> str:
@@ -257,8 +305,12 @@ def describe_exit(status: int) -> str:
     return f"exited with code {os.WEXITSTATUS(status)}"
 
 
-def _signal_name(number: int) -> str:
+def was_killed(status: int) -> bool:
+    """Whether SIGKILL ended a process."""
+    return status != -1 and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
+
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,26 +1,40 @@
 """One worker: its process, its channel, and the batch it runs.
 
 Owned by a pool, which decides when it starts and stops and learns what becomes of its batches.
-A worker runs one batch at a time; its answer counts only if it belongs to exactly that batch.
+A worker runs one batch at a time, or with an asynchronous handler many requests, each a batch of
+its own; an answer counts only if it belongs to exactly that batch.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from marserve.errors import LoadFailed, MarServeError
+from marserve.model_version import SequenceHeaders
 from marserve.refs import ModelRef
 from marserve.request import Job
 from marserve.workers import messages
 from marserve.workers.channel import Channel
+from marserve.workers.devices import Group
 from marserve.workers.frames import Frame
+from marserve.workers.launched import LaunchedProcess, Launcher
 from marserve.workers.messages import FrameKind, Load, Loaded, Result
-from marserve.workers.supervisor import Supervisor, WorkerProcess, describe_exit
+from marserve.workers.rank_channels import RankChannels
+from marserve.workers.supervisor import (
+    Supervisor,
+    WorkerProcess,
+    describe_exit,
+    was_killed,
+)
+from marserve.workers.torchrun import devices_environ
 
 _STOP_GRACE_S = 10.0
 
@@ -33,17 +47,49 @@ class WorkerPlan:
     load: Load
     preload: tuple[str, ...]
     startup_timeout_s: float
-    response_timeout_s: float
+    response_timeout_s: float | None
+    """Without an answer, or a piece of one, for so long the worker is ended; None: never."""
     max_frame_bytes: int
+    python: str = sys.executable
+    max_in_flight: int = 1
+    """How many batches a worker may have at a time."""
+    next_devices: Callable[[Collection[Group]], Group] = lambda in_use: ()
+    """The devices of the next worker, given those of the others."""
+    most_workers: int | None = None
+    """For more there are no devices."""
+    is_shown_own_devices: bool = False
+    """A worker sees its devices, and no others: they count from 0 for the handler."""
+    launcher: Launcher | None = None
+    """Starts the workers; None: they are forked."""
+    sequence_headers: SequenceHeaders | None = None
+    """How a stateful model's requests name their sequence; None: it has no sequences."""
+    round_size: int | None = None
+    """Continuous batching: how many requests may run together, round after round."""
+
+
+class Running:
+    """A batch that a worker has. `known` of its jobs, the first ones, had been sent before."""
+
+    __slots__ = ("dispatched_at", "id", "jobs", "known", "timer")
+
+    def __init__(self, id_: int, jobs: list[Job], known: int, dispatched_at: float) -> None:
+        self.id = id_
+        self.jobs = jobs
+        self.known = known
+        self.dispatched_at = dispatched_at
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class Owner(Protocol):
     """Who learns what became of a batch."""
 
     def on_result(
-        self, worker: Worker, jobs: list[Job], result: Result, buffers: memoryview
+        self, worker: Worker, batch: Running, result: Result, buffers: memoryview
     ) -> None:
-        """The batch came back; the worker is free again."""
+        """The batch came back; the worker has room again."""
+
+    def on_piece(self, jobs: list[Job], result: Result, buffers: memoryview) -> None:
+        """A piece of each answer came; more will."""
 
     def on_late(self, worker: Worker, jobs: list[Job]) -> None:
         """The batch did not come back in time; the worker is being killed."""
@@ -52,30 +98,53 @@ class Owner(Protocol):
 class Worker:
     """One life of one worker. All methods run on the event loop."""
 
-    def __init__(self, id_: str, restarts: int, plan: WorkerPlan, owner: Owner) -> None:
+    def __init__(
+        self, id_: str, restarts: int, plan: WorkerPlan, owner: Owner, devices: Group = ()
+    ) -> None:
         self.id = id_
+        self.devices = devices
         self.restarts = restarts
         self.started_at = time.time()
-        self.dispatched_at = 0.0
         self.is_told_to_stop = False
         self.is_loaded = False
+        self.is_out_of_memory = False
+        """Whether it said so, or the kernel killed it, which does that for want of memory."""
         self.cause: str | None = None
         """Why it ended, once it has; the first reason counts."""
         self._plan = plan
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[float | LoadFailed] = self._loop.create_future()
-        self._process: WorkerProcess | None = None
-        self._channel: Channel | None = None
+        self._process: WorkerProcess | LaunchedProcess | None = None
+        self._channel: Channel | RankChannels | None = None
         self._results = msgspec.msgpack.Decoder(Result)
-        self._batch_id = 0
-        self._jobs: list[Job] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._batches: dict[int, Running] = {}
+        self._stopping: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
         """-1 until the process exists."""
         return self._process.pid if self._process else -1
+
+    @property
+    def pids(self) -> list[int]:
+        """All processes it is known to consist of."""
+        return self._process.pids if self._process else []
+
+    @property
+    def gpu_id(self) -> int | None:
+        """Its first device."""
+        return self.devices[0] if self.devices else None
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches it has."""
+        return len(self._batches)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be given another batch."""
+        return len(self._batches) < self._plan.max_in_flight
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -88,12 +157,11 @@ class Worker:
         limit_s = self._plan.startup_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                self._process = await supervisor.spawn(self.id, self._plan.preload)
-                _, self._channel = await self._loop.create_connection(
-                    lambda: Channel(self._plan.max_frame_bytes, self._received, self._lost),
-                    sock=self._process.channel,
+                self._process = await self._spawn(supervisor)
+                self._channel = await self._process.open_channel(
+                    self._plan.max_frame_bytes, self._received, self._lost
                 )
-                self._channel.send(FrameKind.LOAD, self._plan.load)
+                self._channel.send(FrameKind.LOAD, self._load_message())
                 await asyncio.wait((self._loaded,))
         except TimeoutError:
             raise LoadFailed(
@@ -108,36 +176,60 @@ class Worker:
         self.is_loaded = True
         return load_s
 
+    async def _spawn(self, supervisor: Supervisor) -> WorkerProcess | LaunchedProcess:
+        plan = self._plan
+        if plan.launcher is not None:
+            return await plan.launcher.start(
+                supervisor, self.id, plan.ref, plan.python, self.devices
+            )
+        return await supervisor.spawn(self.id, plan.ref, plan.preload, plan.python)
+
+    def _load_message(self) -> Load:
+        load = self._plan.load
+        if self._plan.is_shown_own_devices and self.devices:
+            environ = load.environ | devices_environ(self.devices, os.environ)
+            return msgspec.structs.replace(load, gpu_id=0, environ=environ)
+        return msgspec.structs.replace(load, gpu_id=self.gpu_id)
+
     async def end(self, error: Exception | None) -> None:
         """Wait until the process has ended, by itself or, after an `error`, because it must."""
         if error is not None:
             self.cause = error.message if isinstance(error, MarServeError) else str(error)
+            self.is_out_of_memory = isinstance(error, LoadFailed) and error.out_of_memory
         if self._process is not None:
             if error is not None:
                 self._process.kill()
             status = await self._process.exited
-            self.cause = self.cause or describe_exit(status)
+            if self.cause is None:
+                self.cause = describe_exit(status)
+                self.is_out_of_memory = was_killed(status)
         if self._channel is not None:
             await self._channel.drained()
             self._channel.close(None)
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._stopping is not None:
+            self._stopping.cancel()
+        for batch in self._batches.values():
+            if batch.timer is not None:
+                batch.timer.cancel()
 
     def stop(self) -> None:
         """End it: at once while it loads, else when its batch is done."""
         self.is_told_to_stop = True
         if not self._loaded.done():
             self._loaded.cancel()
-        elif not self._jobs:
+            if self._channel is None and self._process is not None:
+                self._process.kill()  # its ranks may be long in coming
+        elif not self._batches:
             self.dismiss()
 
     def dismiss(self) -> None:
         """Tell an idle worker to end; kill it if it does not."""
         assert self._channel is not None
         self._channel.send(FrameKind.STOP, ())
-        self._timer = self._loop.call_later(
-            _STOP_GRACE_S, self.kill, "it did not stop when told to"
-        )
+        if self._stopping is None:
+            self._stopping = self._loop.call_later(
+                _STOP_GRACE_S, self.kill, "it did not stop when told to"
+            )
 
     def kill(self, cause: str) -> None:
         """End it now. Harmless when it has ended already."""
@@ -147,22 +239,26 @@ class Worker:
 
     # --- batches ----------------------------------------------------------------------------------
 
-    def give(self, batch_id: int, jobs: list[Job], now: float) -> None:
-        """Run the handler over these; the owner hears of them exactly once, or takes them back."""
-        self._batch_id = batch_id
-        self._jobs = jobs
-        self.dispatched_at = now
-        self._timer = self._loop.call_at(
-            now + self._plan.response_timeout_s, self._timed_out, batch_id
-        )
-        items = []
+    def give(self, batch_id: int, jobs: list[Job], now: float, known: int = 0) -> None:
+        """Run the handler over these; the owner hears of them exactly once, or takes them back.
+
+        The first `known` jobs are in the handler's hands already: their parts are not sent again.
+        """
+        batch = self._batches[batch_id] = Running(batch_id, jobs, known, now)
+        if self._plan.response_timeout_s is not None:
+            due = now + self._plan.response_timeout_s
+            batch.timer = self._loop.call_at(due, self._timed_out, batch)
+        items: list[object] = []
         buffers = []
-        for job in jobs:
-            job.attempts += 1
-            job.dispatched_at = now
+        for index, job in enumerate(jobs):
+            is_known = index < known
+            parts: list[tuple[str, str, int]] = []
             request = job.request
-            parts = [(name, kind, len(body)) for name, kind, body in request.parts]
-            buffers += [part[2] for part in request.parts]
+            if not is_known:
+                job.attempts += 1
+                job.dispatched_at = now
+                parts = [(name, kind, len(body)) for name, kind, body in request.parts]
+                buffers += [part[2] for part in request.parts]
             items.append(
                 (
                     request.id,
@@ -171,6 +267,7 @@ class Worker:
                     request.explain,
                     request.url_path,
                     request.describe,
+                    is_known,
                 )
             )
         assert self._channel is not None
@@ -178,11 +275,11 @@ class Worker:
 
     def take_back(self) -> list[Job]:
         """The jobs that it cannot answer any more."""
-        jobs, self._jobs = self._jobs, []
-        return jobs
+        batches, self._batches = self._batches, {}
+        return [job for batch in batches.values() for job in batch.jobs]
 
-    def _timed_out(self, batch_id: int) -> None:
-        if self._batch_id == batch_id and self._jobs:
+    def _timed_out(self, batch: Running) -> None:
+        if self._batches.get(batch.id) is batch:
             jobs = self.take_back()
             self.kill(
                 f"it did not answer within {self._plan.response_timeout_s:g} s (response_timeout)"
@@ -195,24 +292,47 @@ class Worker:
         match frame.kind:
             case FrameKind.RESULT:
                 self._answered(frame)
+            case FrameKind.PIECE:
+                self._streamed(frame)
             case FrameKind.LOADED if not self._loaded.done():
                 self._loaded.set_result(msgspec.msgpack.decode(frame.meta, type=Loaded).load_s)
             case FrameKind.LOAD_FAILED if not self._loaded.done():
                 failed = msgspec.msgpack.decode(frame.meta, type=messages.LoadFailed)
-                self._loaded.set_result(LoadFailed(failed.message))
+                error = LoadFailed(failed.message)
+                error.out_of_memory = failed.out_of_memory
+                self._loaded.set_result(error)
             case _:
                 self.kill(f"it sent {frame.kind.name}, which nobody expected")
 
     def _answered(self, frame: Frame) -> None:
         result = self._results.decode(frame.meta)
-        sizes = result.sizes_bytes
-        is_ours = result.id == self._batch_id and self._jobs and len(sizes) == len(self._jobs)
-        if not is_ours or sum(sizes) != len(frame.buffers):
-            self.kill("its answer does not belong to its batch")
+        batch = self._its_batch(result, frame)
+        if batch is None:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._owner.on_result(self, self.take_back(), result, frame.buffers)
+        del self._batches[batch.id]
+        if batch.timer is not None:
+            batch.timer.cancel()
+        self._owner.on_result(self, batch, result, frame.buffers)
+
+    def _streamed(self, frame: Frame) -> None:
+        result = self._results.decode(frame.meta)
+        batch = self._its_batch(result, frame)
+        if batch is None:
+            return
+        if batch.timer is not None and self._plan.response_timeout_s is not None:
+            batch.timer.cancel()  # each piece restarts the clock
+            due = time.monotonic() + self._plan.response_timeout_s
+            batch.timer = self._loop.call_at(due, self._timed_out, batch)
+        self._owner.on_piece(batch.jobs, result, frame.buffers)
+
+    def _its_batch(self, result: Result, frame: Frame) -> Running | None:
+        """The batch that a result belongs to; a worker that makes one up is ended."""
+        batch = self._batches.get(result.id)
+        sizes = result.sizes_bytes
+        if batch is None or len(sizes) != len(batch.jobs) or sum(sizes) != len(frame.buffers):
+            self.kill("its answer does not belong to its batch")
+            return None
+        return batch
 
     def _lost(self, reason: str | None) -> None:
         """The channel has ended: so has the process, or it must. Hanging up is no cause."""

@@ -20,15 +20,23 @@ import signal
 import socket
 import sys
 import time
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
 from marserve.workers import child
-from marserve.workers.messages import Exited, Kill, Spawned, ToZygote, ZygoteReady
+from marserve.workers.messages import Exited, Kill, Spawn, Spawned, ToZygote, ZygoteReady
 
 MAX_DATAGRAM_BYTES = 1 << 16
+LAUNCHER_VARIABLE = "MARSERVE_LAUNCHER_PID"
+"""Tells what a launcher starts who its parent is; what they start in turn inherits it."""
+PACKAGE_MISSING = 69
+"""The exit code of a launcher that is not installed."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LAST_REAP_S = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,11 +52,13 @@ def main() -> NoReturn:
     gc.freeze()  # pages that the collector never touches stay shared between the workers
     _send(control, ZygoteReady(time.monotonic() - started, problems))
     _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)  # from here on it must live to end its workers
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # and gets what dead launchers leave
     zygote = _Zygote(control)
     try:
         zygote.run()
     finally:
         zygote.kill_all()
+        zygote.reap_all()
     sys.exit(0)
 
 
@@ -64,6 +74,7 @@ class _Zygote:
         self._control = control
         self._requests: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
         self._workers: set[int] = set()
+        self._has_launched = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -81,7 +92,7 @@ class _Zygote:
     def _serve_one(self) -> bool:
         try:
             data, ancillary, _, _ = self._control.recvmsg(
-                MAX_DATAGRAM_BYTES, socket.CMSG_SPACE(2 * array.array("i").itemsize)
+                MAX_DATAGRAM_BYTES, socket.CMSG_SPACE(3 * array.array("i").itemsize)
             )
         except ConnectionResetError:
             return False
@@ -91,11 +102,12 @@ class _Zygote:
         if isinstance(request, Kill):
             self._kill(request.pid)
             return True
-        channel_fd, output_fd = _descriptors(ancillary)
-        pid = self._fork(channel_fd, output_fd)
+        descriptors = _descriptors(ancillary)
+        pid = self._fork(request, *descriptors)
         self._workers.add(pid)
-        os.close(channel_fd)
-        os.close(output_fd)
+        self._has_launched |= bool(request.command)
+        for descriptor in descriptors:
+            os.close(descriptor)
         _send(self._control, Spawned(request.worker, pid))
         return True
 
@@ -104,7 +116,17 @@ class _Zygote:
         for pid in self._workers:
             self._kill(pid)
 
-    def _fork(self, channel_fd: int, output_fd: int) -> int:
+    def reap_all(self) -> None:
+        """Wait until all have ended, and end what they leave; not for ever."""
+        self._workers.clear()  # nobody is there to be told
+        end = time.monotonic() + _LAST_REAP_S
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < end:
+                self._sweep()
+                if not self._reap_one():
+                    time.sleep(0.01)
+
+    def _fork(self, request: Spawn, channel_fd: int, stdout_fd: int, stderr_fd: int) -> int:
         zygote_pid = os.getpid()
         pid = os.fork()
         if pid:
@@ -118,7 +140,10 @@ class _Zygote:
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            child.main(socket.socket(fileno=channel_fd), output_fd)
+            if request.command:
+                os.close(channel_fd)
+                _become(request, stdout_fd, stderr_fd)
+            child.main(socket.socket(fileno=channel_fd), (stdout_fd, stderr_fd))
         finally:
             os._exit(1)
 
@@ -130,14 +155,72 @@ class _Zygote:
                 kill(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        while self._workers:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                return
-            self._kill(ended.si_pid)  # not reaped yet, so its group is still its own
-            _, status = os.waitpid(ended.si_pid, 0)
+        with contextlib.suppress(ChildProcessError):
+            while self._reap_one():
+                pass
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """End what ended launchers have left: their ranks lead groups that nobody else ends."""
+        if not self._has_launched:
+            return
+        for pid in _children():
+            launcher = _launcher_of(pid) if pid not in self._workers else None
+            if launcher is not None and launcher not in self._workers:
+                os.kill(pid, signal.SIGKILL)  # a child that is not reaped: its number is its own
+
+    def _reap_one(self) -> bool:
+        """Whether somebody had ended: a worker, or what one has left behind."""
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(ended.si_pid, signal.SIGKILL)  # not reaped, so its group is still its own
+        _, status = os.waitpid(ended.si_pid, 0)
+        if ended.si_pid in self._workers:
             self._workers.discard(ended.si_pid)
             _send(self._control, Exited(ended.si_pid, status))
+        return True
+
+
+def _become(request: Spawn, stdout_fd: int, stderr_fd: int) -> NoReturn:
+    """Replace this process by the requested command, which still dies with the zygote."""
+    os.dup2(stdout_fd, 1)
+    os.dup2(stderr_fd, 2)
+    os.close(stdout_fd)
+    os.close(stderr_fd)
+    path = request.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if request.needs and PathFinder.find_spec(request.needs, [*path, *sys.path]) is None:
+        os._exit(PACKAGE_MISSING)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    environ = os.environ | request.environ | {LAUNCHER_VARIABLE: str(os.getpid())}
+    try:
+        os.execve(request.command[0], request.command, environ)  # noqa: S606  no shell on purpose
+    except OSError as error:
+        os.write(2, f"{request.command[0]} cannot be started: {error}\n".encode())
+        os._exit(1)
+
+
+def _children() -> list[int]:
+    """The processes whose parent this one is, adopted ones included."""
+    own = str(os.getpid()).encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (folder / "stat").read_bytes()
+            if stat.rpartition(b")")[2].split()[1] == own:
+                found.append(int(folder.name))
+    return found
+
+
+def _launcher_of(pid: int) -> int | None:
+    """The launcher that a process comes from; None: it comes from none, or hides it."""
+    mark = LAUNCHER_VARIABLE.encode() + b"="
+    with contextlib.suppress(OSError, ValueError):
+        for variable in Path("/proc", str(pid), "environ").read_bytes().split(b"\0"):
+            if variable.startswith(mark):
+                return int(variable.removeprefix(mark))
+    return None
 
 
 def _import_all(names: list[str]) -> list[str]:
@@ -150,13 +233,13 @@ def _import_all(names: list[str]) -> list[str]:
     return problems
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int]:
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data)
-    channel_fd, output_fd = descriptors
-    return channel_fd, output_fd
+    channel_fd, stdout_fd, stderr_fd = descriptors
+    return channel_fd, stdout_fd, stderr_fd
 
 
 def _send(control: socket.socket, message: ZygoteReady | Spawned | Exited) -> None:

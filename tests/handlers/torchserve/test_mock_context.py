@@ -23,7 +23,11 @@ def test_it_stands_for_one_request_of_a_model(tmp_path):
 
 def test_files_may_be_left_out_and_explanations_asked_for():
     context = MockContext(model_pt_file=None)
-    assert context.manifest == {"model": {"modelName": "mnist"}}
+    assert context.manifest == {"model": {"modelName": "mnist", "modelFile": "model.py"}}
     assert context.explain is False
-    context.explain = True
-    assert (context.explain, context.get_request_header(0, "explain")) == (True, "True")
+    for wanted in (True, "True"):
+        context.explain = wanted
+        assert (context.explain, context.get_request_header(0, "explain")) == (wanted, "True")
+    context.explain = "False"
+    assert context.get_request_header(0, "explain") == "False"
+    assert MockContext(model_file=None, gpu_id=None).system_properties["gpu_id"] is None

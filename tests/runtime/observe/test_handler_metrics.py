@@ -1,11 +1,13 @@
 """What handlers report is kept within bounds, and what is not kept is counted."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from marserve.events import HandlerMetric
-from marserve.observe import handler_metrics
+from marserve.observe import handler_metrics, metrics_config
 from marserve.observe.handler_metrics import MAX_LINES_PER_MODEL, HandlerMetrics
 from marserve.refs import ModelRef
 
@@ -16,8 +18,9 @@ DROPPED = "marserve_handler_metrics_dropped_total"
 
 
 class Watched:
-    def __init__(self):
-        self.metrics = HandlerMetrics("box", lambda name: name.startswith("marserve_"))
+    def __init__(self, config=None):
+        config = config or replace(metrics_config.default(), models={})
+        self.metrics = HandlerMetrics("box", config)
         self.registry = CollectorRegistry()
         self.registry.register(self.metrics)
 
@@ -62,7 +65,7 @@ def test_a_counter_adds_up_under_its_very_name(watched):
     families = watched.families()
     assert watched.value("Hits") == 5.0
     assert watched.value("Misses_total") == 1.0
-    assert families["Hits"].type == "unknown"
+    assert families["Hits"].type == "counter"
     assert families["Misses"].type == "counter"
 
 
@@ -100,8 +103,6 @@ def test_the_first_kind_of_a_name_stays(watched):
     [
         (("h", "histogram"), ("h_count", "gauge")),
         (("h_sum", "gauge"), ("h", "histogram")),
-        (("c_total", "counter"), ("c", "gauge")),
-        (("c", "gauge"), ("c_total", "counter")),
     ],
 )
 def test_two_metrics_never_print_the_same_name(watched, first, second):
@@ -111,6 +112,52 @@ def test_two_metrics_never_print_the_same_name(watched, first, second):
     names = [sample for sample, _ in watched.samples()]
     assert len(set(watched.families())) == 2
     assert first[0] in {name.removesuffix("_bucket") for name in names}
+
+
+def test_a_counter_and_a_gauge_may_differ_by_total_alone(watched):
+    watched.report("c", 1.0, "gauge")
+    watched.report("c_total", 2.0, "counter")
+    assert (watched.value("c"), watched.value("c_total")) == (1.0, 2.0)
+
+
+LISTED = """
+model_metrics:
+  gauge:
+    - {name: Size, unit: Things, dimensions: [Phase, Model, Lev]}
+  histogram:
+    - {name: Time, unit: ms, dimensions: [ModelName]}
+  counter:
+    - {name: Hits_total, unit: Count, dimensions: [ModelName]}
+"""
+
+
+def test_a_listed_metric_has_the_listed_kind_unit_and_labels_by_position():
+    watched = Watched(metrics_config.parse(LISTED))
+    watched.report("Size", 4.0, "counter", stage="a", ModelName="m", Level="Model")
+    watched.report("Time", 0.3, "gauge", ModelName="m")
+    text = generate_latest(watched.registry).decode()
+    assert "# HELP Size Torchserve prometheus gauge metric with unit: Things\n" in text
+    assert watched.value("Size", Phase="a", Model="m", Lev="Model") == 4.0
+    assert watched.value("Time_bucket", ModelName="m", le="0.5") == 1
+    assert "# TYPE Hits_total counter\n" in text  # told before there is a sample
+
+
+def test_what_is_not_listed_is_dropped_unless_it_is_detected():
+    strict = Watched(metrics_config.parse(LISTED))
+    strict.report("Other", 1.0)
+    assert (strict.value("Other"), strict.dropped("not_listed")) == (None, 1)
+    easy = Watched(metrics_config.parse(LISTED, auto_detect=True))
+    easy.report("Other", 1.0)
+    assert easy.value("Other") == 1.0
+    text = generate_latest(easy.registry).decode()
+    assert "# HELP Other Torchserve prometheus gauge metric with unit: Megabytes\n" in text
+
+
+def test_a_listed_metric_with_other_dimensions_is_dropped():
+    watched = Watched(metrics_config.parse(LISTED))
+    watched.report("Size", 1.0, ModelName="m", Level="Model")
+    assert watched.dropped("wrong_dimensions") == 1
+    assert watched.families()["Size"].samples == []
 
 
 def test_the_servers_own_names_are_taken(watched):
@@ -141,7 +188,7 @@ def test_a_model_has_so_many_series_and_no_more(watched):
     watched.report(ref=OTHER, request="mine")
     assert watched.dropped("too_many_series") == 52
     assert len(watched.families()["Size"].samples) == MAX_LINES_PER_MODEL + 1
-    assert set(watched.families()) == {"Size", "marserve_handler_metrics_dropped"}
+    assert set(watched.families()) == {"Size", DROPPED.removesuffix("_total")}
     watched.report(value=-5.0, request="7")
     assert watched.value("Size", request="7") == -5.0
 

@@ -7,16 +7,16 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import marserve
 from marserve.errors import ConfigInvalid
-from marserve.events import Bus, HttpAnswered, RequestAnswered
-from marserve.observe import logs as logs_module
-from marserve.observe.logs import AccessLog, configure
+from marserve.events import Bus, HttpAnswered
+from marserve.observe import log_writer
+from marserve.observe.access_log import AccessLog
+from marserve.observe.logs import MODEL_METRIC_LINES, SERVER_METRIC_LINES, configure
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{3}"
 RUNTIME = Path(marserve.__file__).parents[1]
@@ -37,8 +37,24 @@ def test_all_files_exist_from_the_start(logs, tmp_path):
     assert {path.name for path in (tmp_path / "logs").iterdir()} == {
         "access_log.log",
         "model_log.log",
+        "model_metrics.log",
         "ts_log.log",
+        "ts_metrics.log",
     }
+
+
+def test_the_metrics_files_can_be_elsewhere(tmp_path):
+    logs = configure(tmp_path / "logs", foreground=False, metrics_log_dir=tmp_path / "a" / "b")
+    logs.add_line(SERVER_METRIC_LINES, "server 1")
+    logs.add_line(MODEL_METRIC_LINES, "model 1")
+    logs.add_line(MODEL_METRIC_LINES, "model 2")
+    logs.close()
+    files = {path.name: path.read_text() for path in (tmp_path / "a" / "b").iterdir()}
+    assert files == {
+        "ts_metrics.log": "server 1\n",
+        "model_metrics.log": "model 1\nmodel 2\n",
+    }
+    assert len(list((tmp_path / "logs").iterdir())) == 3
 
 
 def test_each_record_goes_to_its_own_file_in_torchserves_form(logs, tmp_path):
@@ -87,62 +103,6 @@ def test_a_record_that_is_very_long_is_cut(logs, tmp_path):
     assert re.search(r"x \.\.\. \(\d+ more characters\)\n$", text)
 
 
-# --- the access log ---
-
-
-@pytest.mark.parametrize(
-    ("event", "line"),
-    [
-        (
-            HttpAnswered("management", "GET", "/models", "127.0.0.1:53124", 200, 0.0123),
-            '/127.0.0.1:53124 "GET /models HTTP/1.1" 200 12',
-        ),
-        (
-            RequestAnswered("m", None, 503, 1.5, "POST", "/predictions/m", "127.0.0.1:53124"),
-            '/127.0.0.1:53124 "POST /predictions/m HTTP/1.1" 503 1500',
-        ),
-        (
-            RequestAnswered("m", None, 200, 0.1, "GET", "/predictions/m?token=secret", "::"),
-            '/:: "GET /predictions/m HTTP/1.1" 200 100',
-        ),
-        (
-            HttpAnswered("metrics", "GET", '/a" 200 1\n\x1b[1m\\é\x85', "[::1]:5", 404, 0.0),
-            '/[::1]:5 "GET /a\\x22 200 1\\x0a\\x1b[1m\\x5cé\\x85 HTTP/1.1" 404 0',
-        ),
-    ],
-)
-def test_every_answer_is_a_line_in_torchserves_form(logs, tmp_path, event, line):
-    bus = Bus()
-    AccessLog(bus, logs)
-    bus.publish(event)
-    logs.close()
-    text = written(tmp_path, "access_log.log")
-    assert re.fullmatch(STAMP, text[:23])
-    assert text[23:] == f" - {line}\n"
-    assert written(tmp_path, "ts_log.log") == ""
-
-
-def test_many_answers_are_many_lines_in_order(logs, tmp_path):
-    bus = Bus()
-    AccessLog(bus, logs)
-    for number in range(5_000):
-        bus.publish(HttpAnswered("inference", "GET", f"/{number}", "127.0.0.1:1", 200, 0.0))
-    logs.close()
-    paths = re.findall(r'"GET /(\d+) HTTP', written(tmp_path, "access_log.log"))
-    assert paths == [str(number) for number in range(5_000)]
-    assert logs.dropped == 0
-
-
-def test_lines_are_written_soon_without_a_close(logs, tmp_path):
-    bus = Bus()
-    AccessLog(bus, logs)
-    bus.publish(HttpAnswered("inference", "GET", "/ping", "127.0.0.1:1", 200, 0.0))
-    deadline = time.monotonic() + 5
-    while not written(tmp_path, "access_log.log") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert "/ping" in written(tmp_path, "access_log.log")
-
-
 # --- trouble ---
 
 
@@ -151,6 +111,8 @@ def test_a_directory_that_cannot_be_written_is_told_with_a_remedy(tmp_path):
     with pytest.raises(ConfigInvalid, match="LOG_LOCATION"):
         configure(tmp_path / "logs", foreground=False)
     (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigInvalid, match="METRICS_LOCATION"):
+        configure(tmp_path / "others", foreground=False, metrics_log_dir=tmp_path / "file")
     with pytest.raises(ConfigInvalid, match="LOG_LOCATION"):
         configure(tmp_path / "file", foreground=False)
 
@@ -174,8 +136,8 @@ def test_a_full_disk_costs_the_lines_and_nothing_else(tmp_path):
 @pytest.fixture
 def stuck_logs(tmp_path, monkeypatch):
     """Logs whose writer stands still from the first record on; and what sets it going again."""
-    monkeypatch.setattr(logs_module, "BUFFER_RECORDS", 100)
-    monkeypatch.setattr(logs_module, "BUFFER_LINES", 50)
+    monkeypatch.setattr(log_writer, "BUFFER_RECORDS", 100)
+    monkeypatch.setattr(log_writer, "BUFFER_LINES", 50)
     entered, go_on = threading.Event(), threading.Event()
 
     def block(record):

@@ -6,15 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client import generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics_writer
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as parse_openmetrics,
-)
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from marserve.events import (
     BatchAnswered,
     Bus,
+    GrpcAnswered,
     HandlerMetric,
     HttpAnswered,
     QueueChanged,
@@ -25,7 +22,9 @@ from marserve.events import (
     WorkerReady,
     WorkersChanged,
 )
+from marserve.observe import metrics_config
 from marserve.observe.metrics import Metrics
+from marserve.observe.system import SystemCollector
 from marserve.refs import ModelRef
 
 REF = ModelRef("m", "1.0")
@@ -34,10 +33,13 @@ DEFAULT = {"model_name": "m", "model_version": "default"}
 VERSION = {"model_name": "m", "model_version": "1.0"}
 
 
-def answered(name="m", version=None, status=200, latency_s=0.01):
-    return RequestAnswered(
-        name, version, status, latency_s, "POST", f"/predictions/{name}", "127.0.0.1:1"
-    )
+def answered(name="m", version=None, status=200, latency_s=0.01, method="POST"):
+    path = f"/predictions/{name}"
+    return RequestAnswered(name, version, status, latency_s, method, path, "127.0.0.1:1")
+
+
+def called(path, code):
+    return GrpcAnswered(path, "127.0.0.1:1", code, 0.01)
 
 
 def http(status):
@@ -53,9 +55,9 @@ READY = WorkerReady(REF, "9000", 7, 1.5)
 
 
 class Watched:
-    def __init__(self):
+    def __init__(self, config=None):
         self.bus = Bus()
-        self.metrics = Metrics(self.bus, "box", system_metrics=False)
+        self.metrics = Metrics(self.bus, "box", config)
 
     def after(self, *events):
         for event in events:
@@ -109,15 +111,34 @@ def watched():
         ([READY], "WorkerLoadTime", {"WorkerName": "W-9000-m_1.0", **HOST}, 1500),
         (
             [BATCH],
-            "HandlerTime",
+            "PredictionTime",
             {"ModelName": "m", "Level": "Model", "Hostname": "box"},
             pytest.approx(10),
         ),
         (
-            [BATCH, reported("PredictionTime", 8.5, ModelName="m", Level="Model")],
-            "PredictionTime",
+            [BATCH, reported("HandlerTime", 8.5, ModelName="m", Level="Model")],
+            "HandlerTime",
             {"ModelName": "m", "Level": "Model", "Hostname": "box"},
             8.5,
+        ),
+        ([answered(), answered(method="gRPC")], "Requests2XX", HOST, 1),
+        (
+            [answered(), answered(method="gRPC")],
+            "ts_inference_requests_total",
+            {**DEFAULT, "hostname": "box"},
+            2,
+        ),
+        (
+            [called("a.B/C", 0), called("a.B/C", 0), called("a.B/C", 5)],
+            "marserve_grpc_calls_total",
+            {"method": "a.B/C", "code": "OK"},
+            2,
+        ),
+        (
+            [called("a.B/C", 0), called("a.B/C", 5)],
+            "marserve_grpc_call_duration_seconds_count",
+            {"method": "a.B/C"},
+            2,
         ),
         (
             [reported("Pixels", 3.0, ModelName="m", Level="Model")],
@@ -162,14 +183,63 @@ def test_events_add_up(watched, events, name, labels, value):
     assert watched.after(*events).value(name, labels) == value
 
 
-def test_torchserves_counters_keep_their_names_and_dashboards_their_queries(watched):
+def test_torchserves_metrics_keep_names_types_and_help(watched):
     watched.after(answered(), BATCH)
     text = generate_latest(watched.metrics.registry).decode()
+    for name, kind, unit in (
+        ("Requests2XX", "counter", "Count"),
+        ("ts_inference_requests_total", "counter", "Count"),
+        ("ts_inference_latency_microseconds", "counter", "Microseconds"),
+        ("QueueTime", "gauge", "Milliseconds"),
+        ("HandlerTime", "gauge", "ms"),
+        ("PredictionTime", "gauge", "ms"),
+    ):
+        words = f"Torchserve prometheus {kind} metric with unit: {unit}"
+        assert f"# HELP {name} {words}\n# TYPE {name} {kind}\n" in text
     assert '\nRequests2XX{Hostname="box",Level="Host"} 1.0\n' in text
-    assert "# TYPE Requests2XX untyped\n" in text
-    assert "# TYPE ts_inference_requests_total counter\n" in text
-    assert "# TYPE ts_inference_latency_microseconds untyped\n" in text
-    assert "# TYPE QueueTime gauge\n" in text
+
+
+LISTED = """
+ts_metrics:
+  counter:
+    - {name: Requests2XX, unit: Answers, dimensions: [Floor, Box]}
+  histogram:
+    - {name: QueueTime, unit: Millis, dimensions: [Level, Hostname]}
+model_metrics:
+  histogram:
+    - {name: PredictionTime, unit: ms, dimensions: [Model, Level]}
+"""
+
+
+def test_metrics_yaml_says_what_is_shown_and_how():
+    watched = Watched(metrics_config.parse(LISTED))
+    watched.after(answered(), BATCH, BATCH, READY, reported("Pixels", 1.0))
+    assert watched.value("Requests2XX", {"Floor": "Host", "Box": "box"}) == 1
+    assert watched.value("QueueTime_sum", HOST) == 8
+    assert watched.value("QueueTime_bucket", {**HOST, "le": "5.0"}) == 2
+    model = {"Model": "m", "Level": "Model", "Hostname": "box"}
+    assert watched.value("PredictionTime_bucket", {**model, "le": "10.0"}) == 2
+    text = generate_latest(watched.metrics.registry).decode()
+    assert "# HELP Requests2XX Torchserve prometheus counter metric with unit: Answers\n" in text
+    own = {name for name in watched.names() if name.startswith("marserve_")}
+    assert "marserve_queue_time_seconds_count" in own
+    gone = {"Requests4XX", "WorkerThreadTime", "WorkerLoadTime", "Pixels"}
+    assert gone.isdisjoint(watched.names())
+    assert not any(name.startswith("ts_") for name in watched.names())
+
+
+def test_methods_that_clients_make_up_do_not_become_labels(watched):
+    watched.after(called("a.B/C", 0), called("a.B/C", 12))
+    for number in range(1_000):
+        watched.after(called(f"ghost.Ghost/{number}", 12))
+    for number in range(1_000):
+        watched.after(called(f"odd.Odd/{number}", 16))
+    assert watched.value("marserve_grpc_calls_total", {"method": "a.B/C", "code": "OK"}) == 1
+    ghosts = {"method": "(unknown)", "code": "UNIMPLEMENTED"}
+    assert watched.value("marserve_grpc_calls_total", ghosts) == 1_000
+    text = generate_latest(watched.metrics.registry).decode()
+    assert "ghost" not in text
+    assert text.count("marserve_grpc_call_duration_seconds_count") <= 101
 
 
 def test_process_platform_and_release_are_shown(watched):
@@ -181,13 +251,13 @@ def test_process_platform_and_release_are_shown(watched):
     } <= watched.names()
 
 
-def test_the_machine_is_shown_unless_switched_off():
+def test_the_machine_is_shown_where_it_is_wanted():
     assert "CPUUtilization" not in Watched().names()
-    metrics = Metrics(Bus(), "box")
+    metrics = Metrics(Bus(), "box", system=SystemCollector("box"))
     assert metrics.registry.get_sample_value("MemoryUsed", HOST) > 0
 
 
-def test_no_line_is_printed_twice_and_both_formats_parse(watched):
+def test_no_line_is_printed_twice_and_the_text_parses(watched):
     watched.after(
         answered(),
         answered(version="1.0"),
@@ -208,8 +278,6 @@ def test_no_line_is_printed_twice_and_both_formats_parse(watched):
     families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(families) == len(set(families))
     assert len(list(parse_text(text))) == len(families)
-    modern = openmetrics_writer.generate_latest(watched.metrics.registry).decode()
-    assert len(list(parse_openmetrics(modern))) == len(families)
 
 
 def test_a_version_that_goes_takes_its_labels(watched):

@@ -152,3 +152,17 @@ def test_any_message_makes_valid_json_that_says_the_same(message):
 
 def test_empty_lists_and_objects_stay_on_one_line():
     assert torchserve_json({"models": [], "more": {}}) == b'{\n  "models": [],\n  "more": {}\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.TokenMissing("no token"), (401, "InvalidKeyException")),
+        (errors.TokenRefused("wrong token"), (403, "InvalidKeyException")),
+        (errors.TokenMissing("no token", as_400=True), (400, "InvalidKeyException")),
+        (errors.TokenRefused("wrong token", as_400=True), (400, "InvalidKeyException")),
+    ],
+)
+def test_refused_tokens_have_torchserves_status_where_that_is_asked(error, expected):
+    told = fault(error)
+    assert (told.status, told.type) == expected

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.errors import InvalidInput
+from marserve.errors import ArchiveNotFound, InvalidInput
 from marserve.model_version import (
     Description,
     Settings,
@@ -16,6 +16,7 @@ from marserve.model_version import (
     WorkerState,
 )
 from marserve.protocols import management as wire
+from marserve.protocols import parameters
 from marserve.protocols.management import Page, Registered, Registration, Scaled, Scaling
 from marserve.refs import ModelRef
 
@@ -59,12 +60,12 @@ def test_a_registration_takes_every_parameter_as_text_or_as_json(as_json):
         "response_timeout": 60,
         "startup_timeout": 90,
         "synchronous": False,
-        "s3_sse_kms": False,
+        "s3_sse_kms": True,
     }
     if not as_json:
         given = {name: str(value) for name, value in given.items()}
     assert wire.registration(given) == Registration(
-        "a.mar", "a", "handler.py:go", "python3", 8, 0, 2, 60, 90, False
+        "a.mar", "a", "handler.py:go", "python3", 8, 0, 2, 60, 90, False, True
     )
 
 
@@ -72,10 +73,12 @@ def test_a_registration_takes_every_parameter_as_text_or_as_json(as_json):
     ("given", "message"),
     [
         ({}, "Parameter url is required."),
-        ({"url": ""}, "Parameter url is required."),
         ({"url": 7}, "Parameter url must be text."),
         ({"url": "a", "runtime": "PYTHON"}, "Invalid RuntimeType value: PYTHON"),
-        ({"url": "a", "runtime": "LSP"}, "Invalid RuntimeType value: LSP"),
+        (
+            {"url": "a", "runtime": "LSP"},
+            "Invalid RuntimeType value: LSP. C++ handlers are not served.",
+        ),
         ({"url": "a", "batch_size": "x"}, "Parameter batch_size must be a whole number."),
         ({"url": "a", "batch_size": ""}, "Parameter batch_size must be a whole number."),
         ({"url": "a", "batch_size": 1.5}, "Parameter batch_size must be a whole number."),
@@ -103,6 +106,7 @@ def test_a_registration_takes_every_parameter_as_text_or_as_json(as_json):
             "Parameter startup_timeout must be at least 1, not 0.",
         ),
         ({"url": "a", "synchronous": "yes"}, "Parameter synchronous must be true or false."),
+        ({"url": "a", "s3_sse_kms": "yes"}, "Parameter s3_sse_kms must be true or false."),
         ({"url": "a", "synchronous": 1}, "Parameter synchronous must be true or false."),
     ],
 )
@@ -110,6 +114,11 @@ def test_a_registration_that_makes_no_sense_is_refused_by_name(given, message):
     with pytest.raises(InvalidInput) as refusal:
         wire.registration(given)
     assert str(refusal.value) == message
+
+
+def test_an_empty_url_names_no_archive():
+    with pytest.raises(ArchiveNotFound, match=r"^empty url$"):
+        wire.registration({"url": ""})
 
 
 @pytest.mark.parametrize(
@@ -166,45 +175,7 @@ def test_a_page_before_the_beginning_is_refused(given):
         wire.page(given)
 
 
-# --- the body ---
-
-QUERY = {"url": "query.mar"}
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body", "expected"),
-    [
-        ("application/json", b'{"url": "body.mar"}', {"url": "body.mar"}),
-        ("Application/JSON; charset=utf-8", b'{"url": "body.mar"}', {"url": "body.mar"}),
-        ("application/json", b"  ", QUERY),
-        ("", b'{"url": "body.mar"}', QUERY),
-        ("application/x-www-form-urlencoded", b"url=body.mar", QUERY),
-    ],
-)
-def test_a_json_body_takes_the_place_of_the_query(content_type, body, expected):
-    assert wire.parameters(QUERY, content_type, body) == expected
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{",
-        b"[]",
-        b'"url"',
-        b"null",
-        b"\xff",
-        b'{"a": NaN}',
-        b'{"a": -Infinity}',
-        b'{"url": "a", "url": "b"}',
-        b"[" * 100_000,
-        b'{"a": ' + b"9" * 10_000 + b"}",
-    ],
-    ids=lambda body: repr(body[:20]),
-)
-def test_a_body_that_is_no_json_object_is_refused(body):
-    with pytest.raises(InvalidInput, match="request body"):
-        wire.parameters({}, "application/json", body)
-
+# --- any parameters ---
 
 TEXT = st.text("a0-+.é ", max_size=4) | st.sampled_from(["true", "FALSE", "1", "-1", "python"])
 JSON = st.recursive(
@@ -225,8 +196,8 @@ NAMES = st.sampled_from(
 def test_any_parameters_make_a_wish_or_a_refusal(given, read):
     body = json.dumps(given).encode()
     try:
-        wish = read(wire.parameters({}, "application/json", body))
-    except InvalidInput:
+        wish = read(parameters.parameters({}, "application/json", body))
+    except (InvalidInput, ArchiveNotFound):
         return
     if isinstance(wish, Registration):
         assert wish.url
@@ -274,6 +245,97 @@ def test_errors_are_shown_where_there_are_some():
         ("restarts", 3),
         ("lastError", "no module torch"),
     ]
+
+
+def test_what_is_in_use_is_described_in_place_of_the_defaults():
+    settings = Settings(
+        min_workers=2,
+        max_workers=2,
+        max_retry_s=5,
+        client_timeout_ms=700,
+        parallel_type="pp",
+        parallel_level=2,
+        device_type="gpu",
+        device_ids=(0, 1),
+        continuous_batching=True,
+        use_job_ticket=True,
+        use_venv=True,
+        sequence_batching=True,
+        sequence_max_idle_ms=500,
+        sequence_timeout_ms=800,
+        max_sequences=4,
+        sequence_queue_size=2,
+    )
+    [document] = wire.describe_answer((replace(NOOP, settings=settings),))[1]
+    names = list(json.loads(DESCRIBED)[0])
+    names.insert(names.index("deviceType") + 1, "deviceIds")
+    assert list(document) == names
+    assert {name: document[name] for name in names[10:24]} == {
+        "maxRetryTimeoutInSec": 5,
+        "clientTimeoutInMills": 700,
+        "parallelType": "pp",
+        "parallelLevel": 2,
+        "deviceType": "gpu",
+        "deviceIds": [0, 1],
+        "continuousBatching": True,
+        "useJobTicket": True,
+        "useVenv": True,
+        "stateful": True,
+        "sequenceMaxIdleMSec": 500,
+        "sequenceTimeoutMSec": 800,
+        "maxNumSequence": 4,
+        "maxSequenceJobQueueSize": 2,
+    }
+
+
+def test_a_worker_on_a_gpu_makes_the_device_of_its_version():
+    usage = "gpuId::1 utilization.gpu::7 % utilization.memory::3 % memory.used::1234 MiB"
+    worker = replace(WORKER, gpu_id=1, gpu_usage=usage)
+    [document] = wire.describe_answer((replace(NOOP, workers=(worker,)),))[1]
+    assert document["deviceType"] == "gpu"
+    assert document["workers"][0]["gpu"] is True
+    assert document["workers"][0]["gpuUsage"] == usage
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b'{"inputs": ["image"]}', {"inputs": ["image"]}),
+        (b"{}", {}),
+        (b"[1]", {}),
+        (b"cat", {}),
+        (b"\xff", {}),
+        (b'{"x": NaN}', {}),
+        (b'{"x": 1e999}', {}),
+        (b"[" * 100_000, {}),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_a_handler_says_of_itself_is_shown_if_it_is_an_object(said, shown):
+    [document] = wire.describe_answer((replace(NOOP, customized=said),))[1]
+    names = list(document)
+    assert document["customizedMetadata"] == shown
+    assert names[names.index("jobQueueStatus") + 1] == "customizedMetadata"
+
+
+@pytest.mark.parametrize("said", [None, b""])
+def test_a_handler_that_says_nothing_of_itself_is_shown_with_nothing(said):
+    [document] = wire.describe_answer((replace(NOOP, customized=said),))[1]
+    assert "customizedMetadata" not in document
+
+
+@pytest.mark.parametrize(
+    ("given", "version", "wanted"),
+    [
+        ({}, None, False),
+        ({"customized": "true"}, None, True),
+        ({"customized": "TRUE"}, "1.0", True),
+        ({"customized": "false"}, "1.0", False),
+        ({"customized": "true"}, "all", False),
+    ],
+)
+def test_a_handler_is_asked_about_one_version_only(given, version, wanted):
+    assert wire.wants_customized(given, version) is wanted
 
 
 def test_a_queue_that_is_more_than_full_has_no_negative_room():
@@ -328,6 +390,14 @@ def test_a_list_is_paged_as_torchserve_pages_it(start, limit, names, token):
         (
             wire.scaled_answer(Scaled(REF, 3, True, version_given=True)),
             (200, "Workers scaled to 3 for model: noop, version: 1.11"),
+        ),
+        (
+            wire.registered_answer(Registered(REF, 2, True, is_partial=True)),
+            (206, "Workers scaling in progress..."),
+        ),
+        (
+            wire.scaled_answer(Scaled(REF, 2, True, version_given=False, is_partial=True)),
+            (206, "Workers scaling in progress..."),
         ),
         (
             wire.scaled_answer(Scaled(REF, 3, False, version_given=True)),

@@ -1,12 +1,18 @@
-"""TorchServe's inference API: what a body becomes, and what the head of an answer looks like."""
+"""TorchServe's inference API: what bodies, queries and headers become."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marserve.errors import HandlerFailed, InvalidInput
-from marserve.protocols.torchserve import answer_head, head, parts, plain_head
-from marserve.request import Answer
+from marserve.errors import InvalidInput
+from marserve.protocols.torchserve import (
+    is_misread,
+    parts,
+    query_parts,
+    seen_headers,
+    text_of,
+    with_query,
+)
 
 FORM = b"application/x-www-form-urlencoded"
 MULTIPART = b"multipart/form-data; boundary=XX"
@@ -305,160 +311,78 @@ def test_what_a_client_puts_into_a_multipart_form_arrives(sent):
     }
 
 
-# --- answers --------------------------------------------------------------------------------------
-
-NO_CACHE = (
-    "Pragma: no-cache\r\n"
-    "Cache-Control: no-cache; no-store, must-revalidate, private\r\n"
-    "Expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n"
-)
-
-
-@pytest.mark.parametrize(("keep_alive", "connection"), [(True, "keep-alive"), (False, "close")])
-def test_the_head_of_an_ordinary_answer(keep_alive, connection):
-    assert plain_head("id-1", 32, keep_alive).decode() == (
-        "HTTP/1.1 200 OK\r\nx-request-id: id-1\r\n"
-        + NO_CACHE
-        + f"content-length: 32\r\nconnection: {connection}\r\n\r\n"
-    )
-
-
-def test_an_answer_with_nothing_special_has_the_ordinary_head():
-    assert answer_head(Answer(b"12345"), "id-1", True) == plain_head("id-1", 5, True)
-    assert answer_head(Answer(b"12345", headers=[]), "id-1", True) == plain_head("id-1", 5, True)
-
-
-def test_headers_of_the_handler_come_first_and_as_it_spelled_them():
-    answer = Answer(b"1", 201, None, [("content-type", "text/plain"), ("X-Odd", "\xe9\tz")])
-
-    assert answer_head(answer, "id-1", False) == (
-        "HTTP/1.1 201 Created\r\ncontent-type: text/plain\r\nX-Odd: \xe9\tz\r\n"
-        "x-request-id: id-1\r\n" + NO_CACHE + "content-length: 1\r\nconnection: close\r\n\r\n"
-    ).encode("latin-1")
+# --- queries --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("query", "expected"),
     [
-        "x-request-id", "Pragma", "Cache-Control", "Expires", "content-length", "Connection",
-        "Transfer-Encoding", "Keep-Alive", "Upgrade", "Trailer", "TE",
+        (b"", {}),
+        (b"x=1&y=2", {"x": b"1", "y": b"2"}),
+        (b"x=1&x=2", {"x": b"2"}),
+        (b"x=", {"x": b""}),
+        (b"x", {"x": b""}),
+        (b"x=a+b%20c%ff", {"x": b"a b c\xff"}),
+        (b"%C3%A9=1", {"\u00e9": b"1"}),
+        (b"&&", {}),
     ],
-)  # fmt: skip
-@pytest.mark.parametrize("spell", [str, str.lower, str.upper])
-def test_a_header_that_is_the_server_s_is_dropped(name, spell):
-    answer = Answer(b"1", headers=[(spell(name), "handler's\r\nInjected: 1"), ("x", "y")])
+)
+def test_a_query_gives_a_part_per_parameter(query, expected):
+    assert query_parts(query) == [(name, "", value) for name, value in expected.items()]
 
-    assert answer_head(answer, "id-1", True) == answer_head(
-        Answer(b"1", headers=[("x", "y")]), "id-1", True
-    )
+
+def test_a_query_of_too_many_parameters_is_refused():
+    assert len(query_parts(b"&".join(b"x%d=1" % n for n in range(1000)))) == 1000
+    with pytest.raises(InvalidInput, match="The query has more than 1000 parameters"):
+        query_parts(b"x=1&" * 1001)
+
+
+def test_the_parts_of_a_query_come_first_and_those_of_the_body_win():
+    query, body = query_parts(b"a=1&body=2"), parts(b"text/plain", b"3")
+
+    assert with_query(query, body) == [("a", "", b"1"), ("body", "text/plain", b"3")]
+    assert with_query(query, []) == query
 
 
 @pytest.mark.parametrize(
-    ("status", "phrase", "line"),
-    [
-        (200, None, b"HTTP/1.1 200 OK\r\n"),
-        (200, "", b"HTTP/1.1 200 \r\n"),
-        (200, "Fine", b"HTTP/1.1 200 Fine\r\n"),
-        (404, None, b"HTTP/1.1 404 Not Found\r\n"),
-        (299, None, b"HTTP/1.1 299 \r\n"),
-        (599, "x", b"HTTP/1.1 599 x\r\n"),
-        (418, "caf\xe9", b"HTTP/1.1 418 caf\xe9\r\n"),
-    ],
+    ("name", "expected"), [("a", "1"), ("empty", None), ("absent", None), ("odd", "\ufffd")]
 )
-def test_status_and_phrase_are_the_handler_s(status, phrase, line):
-    made = answer_head(Answer(b"body", status, phrase), "id-1", True)
+def test_a_part_can_be_read_as_text(name, expected):
+    row = [("a", "", b"1"), ("empty", "", b""), ("odd", "", b"\xff")]
 
-    assert made.startswith(line)
-    assert b"content-length: 4\r\n" in made
-
-
-@pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_body_announces_no_length(status):
-    made = answer_head(Answer(b"ignored", status), "id-1", True)
-
-    assert b"content-length" not in made
-    assert made.endswith(b"connection: keep-alive\r\n\r\n")
-
-
-@pytest.mark.parametrize("status", [-1, 0, 100, 101, 199, 600, 1000, 20000])
-def test_a_status_that_breaks_the_exchange_is_the_handler_s_failure(status):
-    with pytest.raises(HandlerFailed, match=f"The handler chose the HTTP status {status}"):
-        answer_head(Answer(b"", status), "id-1", True)
-
-
-@pytest.mark.parametrize("phrase", ["a\r\nb", "a\nb", "\x00", "\x7f", "\u20ac", "x" * 257])
-def test_a_phrase_that_http_cannot_carry_is_the_handler_s_failure(phrase):
-    with pytest.raises(HandlerFailed, match="reason phrase"):
-        answer_head(Answer(b"", 200, phrase), "id-1", True)
+    assert text_of(row, name) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("content_type", "body", "expected"),
     [
-        ("X", "a\r\nInjected: 1"),
-        ("X", "a\nInjected: 1"),
-        ("X", "a\rb"),
-        ("X", "a\x00b"),
-        ("X", "\x7f"),
-        ("X", "\u20ac"),
-        ("X", "v" * 8193),
-        ("X\r\nInjected", "1"),
-        ("X: 1\r\nY", "1"),
-        ("", "1"),
-        ("X Y", "1"),
-        ("X:", "1"),
-        ("Content-Length ", "1"),
-        (" Content-Length", "1"),
-        ("\xe9", "1"),
-        ("X" * 129, "1"),
+        (FORM, b'{"a": 1}', True),
+        (FORM, b'{"a": "b=c"}', True),
+        (FORM.upper() + b"; charset=utf-8", b"plain", True),
+        (FORM, b"", True),
+        (FORM, b"x=1", False),
+        (b"application/json", b'{"a": 1}', False),
+        (MULTIPART, b"--XX--\r\n", False),
     ],
 )
-def test_a_header_that_http_cannot_carry_is_the_handler_s_failure(name, value):
-    with pytest.raises(HandlerFailed, match="that HTTP cannot carry"):
-        answer_head(Answer(b"", headers=[(name, value)]), "id-1", True)
+def test_what_curl_sends_by_itself_is_recognised(content_type, body, expected):
+    assert is_misread(content_type, parts(content_type, body)) is expected
 
 
-def test_a_handler_may_set_many_headers_but_not_any_number():
-    headers = [(f"x-{number}", "v") for number in range(65)]
-
-    assert answer_head(Answer(b"", headers=headers[:64]), "id-1", True).count(b"x-") == 64 + 1
-    with pytest.raises(HandlerFailed, match="more than 64 headers"):
-        answer_head(Answer(b"", headers=headers), "id-1", True)
+# --- headers --------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
-@given(
-    st.integers(-10, 1010),
-    st.none() | st.text(max_size=12),
-    st.none() | st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), max_size=4),
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ([], [("content-length", "7")]),
+        ([("Content-Length", "5")], [("Content-Length", "5")]),
+        (
+            [("Host", "h"), ("Transfer-Encoding", "chunked"), ("X-Odd", "V")],
+            [("Host", "h"), ("X-Odd", "V"), ("content-length", "7")],
+        ),
+        ([("expect", "100-continue"), ("content-length", "5")], [("content-length", "5")]),
+    ],
 )
-def test_a_head_says_exactly_what_the_handler_set_or_is_refused(status, phrase, headers):
-    try:
-        made = answer_head(Answer(b"12", status, phrase, headers), "id-1", True)
-    except HandlerFailed:
-        return
-    assert made.endswith(b"\r\n\r\n")
-    first, *lines = made[:-4].decode("latin-1").split("\r\n")
-    assert "\r" not in "".join(lines)
-    assert "\n" not in "".join(lines)
-    assert first.startswith(f"HTTP/1.1 {status} ")
-    got = [tuple(line.split(": ", 1)) for line in lines]
-    handlers = [header for header in headers or [] if header[0].lower() not in SERVERS]
-    assert got[: len(handlers)] == handlers
-    assert {name.lower() for name, _ in got[len(handlers) :]} <= SERVERS
-
-
-SERVERS = {
-    "cache-control", "connection", "content-length", "expires", "keep-alive", "pragma", "te",
-    "trailer", "transfer-encoding", "upgrade", "x-request-id",
-}  # fmt: skip
-
-
-def test_the_head_of_an_error_has_its_content_type_first():
-    made = head(404, [("content-type", "application/json")], "id-1", 94, False)
-
-    assert made.decode() == (
-        "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nx-request-id: id-1\r\n"
-        + NO_CACHE
-        + "content-length: 94\r\nconnection: close\r\n\r\n"
-    )
+def test_a_handler_sees_no_header_about_transport_but_always_a_length(sent, seen):
+    assert seen_headers(sent, 7) == seen

@@ -12,9 +12,10 @@ import pytest
 from marserve.errors import StateNotSaved
 from marserve.model_version import Settings
 from marserve.refs import ModelRef
-from marserve.registry.registry import FILE_NAME, PREVIOUS_NAME, Registry
-from marserve.registry.wanted import Wanted, WantedVersion
+from marserve.registry.registry import FILE_NAME, Registry
+from marserve.registry.wanted import Node, Wanted, WantedVersion
 
+PREVIOUS_NAME = "wanted.previous.json"
 NONE = Wanted()
 ONE = NONE.add(ModelRef("a", "1"), WantedVersion("a.mar", Settings(1, 1)))
 TWO = ONE.add(ModelRef("b", "1"), WantedVersion("b.mar", Settings(2, 2)))
@@ -332,3 +333,18 @@ def test_a_directory_that_cannot_be_made_is_an_error_that_says_so(tmp_path):
 
     with pytest.raises(StateNotSaved, match="The change was not made, because it could not be"):
         Registry(tmp_path / "file" / "state").commit(ONE)
+
+
+def test_nodes_of_workflows_come_and_go_without_a_word_to_the_disk(tmp_path):
+    registry = Registry(tmp_path)
+    registry.commit(ONE)
+    node = ONE.add(ModelRef("w__a", "1"), WantedVersion("a.mar", Settings(1, 1), Node("w")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch)
+        registry.commit(node)
+        assert registry.wanted == node
+        registry.commit(ONE)
+
+    assert disk.log == []
+    assert Registry(tmp_path).restore() == ONE

@@ -8,8 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from scripted_http import reply, scripted_http
 
-from marserve.errors import ArchiveNotFound, ArchiveRefused, InvalidInput, StoreMissing
+from marserve.errors import (
+    ArchiveExistsInStore,
+    ArchiveNotFound,
+    ArchiveRefused,
+    DownloadFailed,
+    InvalidInput,
+    StoreMissing,
+)
+from marserve.registry.sources.allowed import AllowedUrls
+from marserve.registry.sources.fetcher import Fetcher
+from marserve.registry.sources.landing import Limits
+from marserve.registry.sources.s3 import Credentials
 from marserve.registry.store import ModelStore, Unpacked
 from marserve_archiver import Archive, ArchiveError, Recipe, pack
 
@@ -325,3 +337,348 @@ def test_an_archive_swapped_all_the_time_is_always_one_or_the_other(store, root,
         stop.set()
         swapper.join()
     assert set(names(tmp_path / "cache")) <= set(contents)
+
+
+# --- fetching --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def web():
+    with scripted_http() as server:
+        yield server
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """An archive as bytes, made outside the store."""
+    return put(tmp_path / "packed").read_bytes()
+
+
+def fetching(root: Path, tmp_path: Path, web, **limits) -> ModelStore:
+    allowed = AllowedUrls([f"http://127.0.0.1:{web.port}/.*", f"file://{tmp_path}/incoming/.*"])
+    credentials = Credentials("id", "secret", "region")
+    return ModelStore(root, tmp_path / "cache", Fetcher(allowed, Limits(**limits), credentials))
+
+
+def url_of(web, target: str = "/models/m.mar") -> str:
+    return f"http://127.0.0.1:{web.port}{target}"
+
+
+def visible(folder: Path) -> list[str]:
+    return [name for name in names(folder) if not name.startswith(".")]
+
+
+def test_a_fetched_archive_is_in_the_store_and_unpacked(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    path = store.fetch(url_of(web))
+    assert path == root / "m.mar"
+    assert path.read_bytes() == packed
+    assert names(tmp_path / "cache") == [hashlib.sha256(packed).hexdigest()]
+    assert (store.unpack(path).model_dir / "net.pt").read_bytes() == b"weights"
+    assert store.find("m.mar") == path
+    assert store.all_archives() == ("m.mar",)
+
+
+def test_a_file_url_is_fetched_the_same_way(root, tmp_path, web, packed):
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming/m.mar").write_bytes(packed)
+    store = fetching(root, tmp_path, web)
+    assert store.fetch(f"file://{tmp_path}/incoming/m.mar").read_bytes() == packed
+
+
+def test_a_query_is_no_part_of_the_name(root, tmp_path, web, packed):
+    web.answers["/m.mar?X-Amz-Signature=a/b"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    assert store.fetch(url_of(web, "/m.mar?X-Amz-Signature=a/b")) == root / "m.mar"
+    store.forget(url_of(web, "/m.mar?X-Amz-Signature=a/b"))
+    assert names(root) == []
+
+
+def test_names_in_the_store_are_found_by_fetch_too(root, tmp_path, web):
+    path = put(root)
+    assert fetching(root, tmp_path, web).fetch("m.mar") == path
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/.hidden.mar", "Model not found at: {}"),
+        ("/models/", "Model not found at: {}"),
+        (f"/{'m' * 300}", "Model not found at: {}"),
+        ("/../m.mar", "Relative path is not allowed in url: {}"),
+        ("/a%2fm.mar", "Given URL {} does not match any allowed URL(s): it has the escape %2f"),
+    ],
+)
+def test_a_url_that_gives_no_name_is_not_fetched(target, message, root, tmp_path, web):
+    store = fetching(root, tmp_path, web)
+    with pytest.raises(ArchiveNotFound) as caught:
+        store.fetch(url_of(web, target))
+    assert str(caught.value).startswith(message.format(url_of(web, target)))
+    assert (web.asked, names(root)) == ([], [])
+
+
+def test_nothing_is_fetched_unless_it_is_allowed(store, root, web):
+    with pytest.raises(ArchiveNotFound) as caught:
+        store.fetch(url_of(web))
+    assert str(caught.value) == REMOTE.format(url_of(web))
+    assert (web.asked, names(root)) == ([], [])
+
+
+def test_without_a_store_nothing_is_fetched(tmp_path, web):
+    with pytest.raises(StoreMissing):
+        fetching(None, tmp_path, web).fetch(url_of(web))
+
+
+def test_an_archive_that_is_there_is_not_overwritten(root, tmp_path, web):
+    content = put(root).read_bytes()
+    web.answers["/models/m.mar"] = reply(b"other")
+    store = fetching(root, tmp_path, web)
+    with pytest.raises(ArchiveExistsInStore) as caught:
+        store.fetch(url_of(web))
+    assert str(caught.value) == "Model file already exists m.mar"
+    assert (root / "m.mar").read_bytes() == content
+    assert web.asked == []
+
+
+def test_an_archive_that_appears_meanwhile_is_not_overwritten(root, tmp_path, web, packed):
+    def send(sock) -> None:
+        (root / "m.mar").write_bytes(b"the operator's")
+        sock.sendall(reply(packed))
+
+    web.answers["/models/m.mar"] = send
+    store = fetching(root, tmp_path, web)
+    with pytest.raises(ArchiveExistsInStore):
+        store.fetch(url_of(web))
+    assert (root / "m.mar").read_bytes() == b"the operator's"
+    store.forget(url_of(web))
+    assert names(root) == ["m.mar"]
+
+
+@pytest.mark.parametrize("is_dangling", [True, False])
+def test_a_link_in_the_store_is_not_written_through(is_dangling, root, tmp_path, web, packed):
+    target = tmp_path / "target"
+    if not is_dangling:
+        target.write_bytes(b"kept")
+    (root / "m.mar").symlink_to(target)
+    web.answers["/models/m.mar"] = reply(packed)
+    with pytest.raises(ArchiveExistsInStore):
+        fetching(root, tmp_path, web).fetch(url_of(web))
+    assert target.exists() is not is_dangling
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (reply(b"no", "403 Forbidden"), DownloadFailed, "(127.0.0.1 answered 403 Forbidden)"),
+        (reply(b"PK", content_length="9"), DownloadFailed, "(127.0.0.1 sent 2 of 9 bytes"),
+        (reply(b"x" * 60_000), DownloadFailed, "(it is larger than 50000 bytes"),
+        (reply(b"<html>log in</html>"), ArchiveRefused, "is refused: "),
+        (reply(b""), ArchiveRefused, "is refused: "),
+    ],
+)
+def test_what_is_no_archive_leaves_nothing(answer, error, message, root, tmp_path, web):
+    web.answers["/models/m.mar"] = answer
+    store = fetching(root, tmp_path, web, max_bytes=50_000)
+    with pytest.raises(error) as caught:
+        store.fetch(url_of(web))
+    assert message in str(caught.value)
+    if error is DownloadFailed:
+        assert str(caught.value).startswith(f"Failed to download archive from: {url_of(web)} (")
+    assert names(root) == []
+    assert names(tmp_path / "cache") == []
+
+
+def test_an_archive_with_damaged_content_leaves_nothing(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed.replace(b"weights", b"weighty"))
+    with pytest.raises(ArchiveRefused):
+        fetching(root, tmp_path, web).fetch(url_of(web))
+    assert names(root) == []
+    assert names(tmp_path / "cache") == []
+
+
+def test_nothing_is_visible_before_it_is_complete(root, tmp_path, web, packed):
+    half, go_on = threading.Event(), threading.Event()
+
+    def send(sock) -> None:
+        answer = reply(packed)
+        sock.sendall(answer[:-10])
+        half.set()
+        go_on.wait()
+        sock.sendall(answer[-10:])
+
+    web.answers["/models/m.mar"] = send
+    store = fetching(root, tmp_path, web)
+    with ThreadPoolExecutor(1) as threads:
+        fetched = threads.submit(store.fetch, url_of(web))
+        half.wait()
+        try:
+            assert visible(root) == []
+            assert store.all_archives() == ()
+            with pytest.raises(ArchiveExistsInStore, match="is fetching it just now"):
+                fetching(root, tmp_path, web).fetch(url_of(web))
+            assert len([name for name in names(root) if "download" in name]) == 1
+        finally:
+            go_on.set()
+        assert fetched.result().read_bytes() == packed
+
+
+def test_of_many_that_fetch_at_once_one_does(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    stores = [fetching(root, tmp_path, web) for _ in range(8)]
+    gate = threading.Barrier(8)
+
+    def fetch(store: ModelStore) -> bool:
+        gate.wait()
+        try:
+            store.fetch(url_of(web))
+        except ArchiveExistsInStore:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(fetch, stores)) == 1
+    assert (root / "m.mar").read_bytes() == packed
+    assert names(root) == [".origin.m.mar", "m.mar"]
+
+
+FETCHER = """
+import sys
+from pathlib import Path
+from marserve.registry.sources.allowed import AllowedUrls
+from marserve.registry.sources.fetcher import Fetcher
+from marserve.registry.store import ModelStore
+allowed = AllowedUrls([sys.argv[3].rpartition("/")[0] + "/.*"])
+ModelStore(Path(sys.argv[1]), Path(sys.argv[2]), Fetcher(allowed)).fetch(sys.argv[3])
+"""
+
+
+def test_what_a_killed_server_had_fetched_is_swept_at_the_next_start(root, tmp_path, web, packed):
+    half = threading.Event()
+
+    def send(sock) -> None:
+        sock.sendall(reply(packed)[:-10])
+        half.set()
+        web.ending.wait()
+
+    web.answers["/models/m.mar"] = send
+    child = subprocess.Popen(
+        [sys.executable, "-c", FETCHER, str(root), str(tmp_path / "cache"), url_of(web)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    half.wait()
+    assert names(root) == [".download.m.mar"]
+    fetching(root, tmp_path, web)  # another server starts while this one fetches
+    assert names(root) == [".download.m.mar"]
+    child.kill()
+    child.wait()
+    store = fetching(root, tmp_path, web)
+    assert names(root) == []
+    web.answers["/models/m.mar"] = reply(packed)
+    assert store.fetch(url_of(web)).read_bytes() == packed
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(tmp_path / "gone", tmp_path, web)
+    with pytest.raises(DownloadFailed, match="the model store cannot take it: No such file"):
+        store.fetch(url_of(web))
+
+
+# --- forgetting ------------------------------------------------------------------------------
+
+
+def test_a_fetched_archive_goes_with_its_registration(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    fetching(root, tmp_path, web).fetch(url_of(web))
+    fetching(root, tmp_path, web).forget(url_of(web))  # after a restart
+    assert names(root) == []
+    store = fetching(root, tmp_path, web)
+    assert store.fetch(url_of(web)) == root / "m.mar"
+
+
+@pytest.mark.parametrize("url", ["m.mar", "http://127.0.0.1:{}/m.mar", "file:///x/m.mar"])
+def test_an_archive_of_the_operators_stays(url, root, tmp_path, web):
+    put(root)
+    fetching(root, tmp_path, web).forget(url.format(web.port))
+    assert names(root) == ["m.mar"]
+
+
+def test_an_archive_that_took_the_place_of_a_fetched_one_stays(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web))
+    (root / "new").write_bytes(packed)
+    (root / "new").replace(root / "m.mar")
+    store.forget(url_of(web))
+    assert visible(root) == ["m.mar"]
+
+
+@pytest.mark.parametrize("other", ["m.mar", "/anywhere/m.mar"])
+def test_an_archive_that_is_registered_by_name_too_stays_for_good(
+    other, root, tmp_path, web, packed
+):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web))
+    store.forget(url_of(web), [other])
+    assert names(root) == ["m.mar"]
+    store.forget(url_of(web))
+    assert names(root) == ["m.mar"]
+
+
+def test_an_archive_that_another_registration_fetched_stays_until_that_ends(
+    root, tmp_path, web, packed
+):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web))
+    store.forget(url_of(web), [url_of(web)])
+    assert visible(root) == ["m.mar"]
+    store.forget(url_of(web), ["other.mar"])
+    assert names(root) == []
+
+
+# --- after a restart -------------------------------------------------------------------------
+
+
+def test_a_restart_finds_what_was_fetched(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    fetching(root, tmp_path, web).fetch(url_of(web))
+    store = fetching(root, tmp_path, web)
+    assert store.fetch(url_of(web), again=True) == root / "m.mar"
+    assert len(web.asked) == 1
+    assert ModelStore(root, tmp_path / "cache").fetch(url_of(web), again=True) == root / "m.mar"
+    with pytest.raises(ArchiveExistsInStore):
+        store.fetch(url_of(web))
+
+
+def test_a_restart_fetches_what_is_gone_and_signs_it_as_before(root, tmp_path, web, packed):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web), s3_sse_kms=True).unlink()
+    assert store.fetch(url_of(web), again=True) == root / "m.mar"
+    assert ["authorization" in web.headers(i) for i in (0, 1)] == [True, True]
+
+
+def test_a_restart_does_not_take_another_url_of_the_same_name(root, tmp_path, web, packed):
+    for version in ("v1", "v2"):
+        web.answers[f"/{version}/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web, "/v1/m.mar"))
+    with pytest.raises(ArchiveExistsInStore):
+        store.fetch(url_of(web, "/v2/m.mar"), again=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"url": 1}', b"\xff"])
+def test_a_broken_note_of_origin_makes_the_archive_the_operators(
+    content, root, tmp_path, web, packed
+):
+    web.answers["/models/m.mar"] = reply(packed)
+    store = fetching(root, tmp_path, web)
+    store.fetch(url_of(web))
+    (root / ".origin.m.mar").write_bytes(content)
+    store.forget(url_of(web))
+    assert visible(root) == ["m.mar"]
+    with pytest.raises(ArchiveExistsInStore):
+        store.fetch(url_of(web), again=True)

@@ -14,7 +14,7 @@ from marserve.errors import (
 )
 from marserve.model_version import Settings
 from marserve.refs import ModelRef
-from marserve.registry.wanted import Wanted, WantedModel, WantedVersion
+from marserve.registry.wanted import Node, Wanted, WantedModel, WantedVersion
 
 A1, A2, A3, B1 = (ModelRef(*pair) for pair in (("a", "1"), ("a", "2"), ("a", "3"), ("b", "1")))
 SETTINGS = Settings(1, 2)
@@ -149,3 +149,29 @@ def test_any_changes_keep_a_default_among_the_versions_of_every_name(sequence):
         assert {ref: wanted[ref].settings for ref in wanted.refs()} == model
         for wanted_model in wanted.models.values():
             assert wanted_model.default in wanted_model.versions
+
+
+# --- nodes of workflows ---------------------------------------------------------------------------
+
+
+def test_nodes_are_not_for_the_next_start_and_go_with_their_workflow_alone():
+    settings = Settings(1, 1)
+    plain = Wanted().add(ModelRef("m", "1"), WantedVersion("m.mar", settings))
+    one = plain.add(ModelRef("w__a", "1"), WantedVersion("a.mar", settings, Node("w")))
+    both = one.add(ModelRef("v__a", "1"), WantedVersion("v.war", settings, Node("v", True)))
+
+    assert both.durable() == plain
+    assert both.nodes("w") == (ModelRef("w__a", "1"),)
+    assert both.without_nodes("v") == one
+    assert both.without_nodes("nobody") == both
+
+
+def test_a_version_that_was_registered_beside_a_node_becomes_the_default_when_that_goes():
+    settings = Settings(1, 1)
+    node = Wanted().add(ModelRef("w__a", "1"), WantedVersion("a.mar", settings, Node("w")))
+    both = node.add(ModelRef("w__a", "2"), WantedVersion("b.mar", settings))
+
+    left = both.without_nodes("w")
+
+    assert left == both.durable()
+    assert left.resolve("w__a", None) == ModelRef("w__a", "2")

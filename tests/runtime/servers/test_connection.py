@@ -15,6 +15,7 @@ from marserve.servers.connection import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     MAX_TARGET_BYTES,
+    MAX_UNSENT_BYTES,
     HttpConnection,
 )
 from marserve.servers.exchange import Timeouts
@@ -735,15 +736,36 @@ def test_a_length_in_a_name_of_another_spelling_is_no_length(run):
     scenario_with_client(run, story)
 
 
-def test_garbage_behind_a_request_that_still_runs_ends_the_connection_after_its_answer(run):
+@pytest.mark.parametrize(
+    ("garbage", "status"),
+    [(b"\x00garbage", 400), (b"GET /" + b"t" * 9000, 414), (b"POST / HTTP/1.1\r\nExpect: x", 417)],
+)
+def test_requests_before_garbage_are_answered_before_the_garbage_is(run, garbage, status):
     async def story(port, client):
-        client.send(request(b"/later") + request(b"/b") + b"\x00garbage" + CANARY)
+        client.send(request(b"/later") + request(b"/b"))
+        client.send(garbage + b"\r\nContent-Length: 3\r\n\r\n" + CANARY)
+        await port.until(lambda: port.later)
+        await port.settle()
+        assert port.refused == []
+        answer(port.later[b"/later"])
+
+        assert await client.answer() == (200, "keep-alive", b"/later ")
+        assert await client.answer() == (200, "keep-alive", b"/b ")
+        assert await client.answer() == (status, "close", b"refused")
+        assert await client.everything() == b""
+        assert [served[1] for served in port.served] == [b"/later", b"/b"]
+
+    scenario_with_client(run, story)
+
+
+def test_garbage_behind_a_last_request_is_not_mentioned(run):
+    async def story(port, client):
+        client.send(request(b"/later", b"", b"POST", b"Connection: close") + b"\x00garbage")
         await port.until(lambda: port.later)
         answer(port.later[b"/later"])
 
         assert await client.answer() == (200, "close", b"/later ")
         assert await client.everything() == b""
-        assert [served[1] for served in port.served] == [b"/later"]
 
     scenario_with_client(run, story)
 
@@ -764,6 +786,183 @@ def test_who_goes_on_sending_many_requests_can_still_read_the_last_answer(run):
     scenario_with_client(run, story)
 
 
+# --- answers in pieces ----------------------------------------------------------------------------
+
+STREAM_HEAD = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n"
+BARE_HEAD = b"HTTP/1.1 200 X\r\nconnection: close\r\n\r\n"
+STREAM = request(b"/later/stream")
+
+
+def begin(exchange):
+    if not exchange.takes_chunks:
+        exchange.keep_alive = False
+    exchange.begin(STREAM_HEAD if exchange.takes_chunks else BARE_HEAD)
+    return exchange
+
+
+async def begun(port, client, asked=STREAM):
+    """The exchange of a stream that has begun, its head read by the client."""
+    client.send(asked)
+    await port.until(lambda: b"/later/stream" in port.later)
+    exchange = begin(port.later[b"/later/stream"])
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head == (STREAM_HEAD if exchange.takes_chunks else BARE_HEAD)
+    return exchange
+
+
+def test_pieces_arrive_as_they_are_written_each_as_a_chunk(run):
+    async def story(port, client):
+        exchange = await begun(port, client)
+        for piece in (b"one", b"x" * 300):
+            exchange.write(piece)
+            framed = b"%x\r\n%s\r\n" % (len(piece), piece)
+            assert await client.reader.readexactly(len(framed)) == framed
+        exchange.write(b"")  # an empty chunk would be the end
+        exchange.finish()
+        assert await client.reader.readexactly(5) == b"0\r\n\r\n"
+        assert port.gone == []
+
+        client.send(request(b"/b"))
+        assert await client.answer() == (200, "keep-alive", b"/b ")
+
+    scenario_with_client(run, story)
+
+
+def test_requests_behind_a_stream_wait_for_its_end(run):
+    async def story(port, client):
+        exchange = await begun(port, client, STREAM + request(b"/b"))
+        exchange.write(b"1")
+        await port.settle()
+        assert len(port.served) == 1
+        exchange.write(b"2")
+        exchange.finish()
+
+        assert await client.reader.readuntil(b"0\r\n\r\n") == b"1\r\n1\r\n1\r\n2\r\n0\r\n\r\n"
+        assert (await client.answer())[2] == b"/b "
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_of_http_1_0_gets_the_bare_pieces_and_then_the_end(run):
+    async def story(port, client):
+        asked = b"GET /later/stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+        exchange = await begun(port, client, asked)
+        exchange.write(b"one")
+        exchange.write(b"two")
+        exchange.finish()
+
+        assert await client.everything() == b"onetwo"
+
+    scenario_with_client(run, story)
+
+
+def test_who_asks_for_the_head_of_a_stream_gets_that_alone(run):
+    async def story(port, client):
+        exchange = await begun(port, client, STREAM.replace(b"POST", b"HEAD", 1) + request(b"/b"))
+        exchange.write(b"one")
+        exchange.finish()
+
+        assert (await client.answer())[2] == b"/b "
+
+    scenario_with_client(run, story)
+
+
+def test_a_stream_that_breaks_off_has_no_last_chunk(run):
+    async def story(port, client):
+        exchange = await begun(port, client, STREAM + request(b"/b"))
+        exchange.write(b"one")
+        exchange.cut()
+        exchange.write(b"two")
+        exchange.finish()
+
+        assert await client.everything() == b"3\r\none\r\n"
+        assert len(port.served) == 1
+        assert port.gone == []
+
+    scenario_with_client(run, story)
+
+
+def test_a_stream_without_chunks_that_breaks_off_ends_in_a_reset(run):
+    async def story(port, client):
+        exchange = await begun(port, client, b"GET /later/stream HTTP/1.0\r\n\r\n")
+        exchange.write(b"one")
+        assert await client.reader.readexactly(3) == b"one"
+        exchange.cut()
+
+        with pytest.raises(ConnectionResetError):
+            await client.everything()
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_noticed(run):
+    async def story(port, client):
+        exchange = await begun(port, client)
+        client.writer.transport.abort()
+        while not port.gone:
+            exchange.write(b"piece")
+            await asyncio.sleep(0.001)
+
+        assert port.gone == [b"/later/stream"]
+        await port.until(lambda: not port.connections)
+        exchange.write(b"for nobody")
+        exchange.finish()
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_that_has_said_everything_gets_its_stream_to_the_end(run):
+    async def story(port, client):
+        exchange = await begun(port, client)
+        client.writer.write_eof()
+        await port.settle()
+        exchange.write(b"one")
+        await port.settle()
+        exchange.finish()
+
+        assert await client.everything() == b"3\r\none\r\n0\r\n\r\n"
+        assert port.gone == []
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_that_takes_no_pieces_is_cut_before_they_fill_the_memory(run):
+    async def story(port, client):
+        exchange = await begun(port, client)
+        client.writer.transport.pause_reading()
+        pieces = 0
+        while not port.gone:
+            exchange.write(bytes(1 << 20))
+            pieces += 1
+            await asyncio.sleep(0)
+        most = MAX_UNSENT_BYTES + (1 << 24)  # and what the kernel keeps
+
+        assert port.gone == [b"/later/stream"]
+        assert MAX_UNSENT_BYTES < pieces << 20 <= most
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_that_stops_taking_a_stream_is_cut_off_although_more_is_written(run):
+    async def story(port, client):
+        exchange = await begun(port, client)
+        client.writer.transport.pause_reading()
+        exchange.write(bytes(10_000_000))
+        await port.settle()
+        now = time.monotonic()
+        port.connection.check_time(now, LIMITS)
+        for seconds in (7.0, 14.0, 19.0):
+            exchange.write(b"a little more")
+            await port.settle()
+            port.connection.check_time(now + seconds, LIMITS)
+        await port.settle()
+        assert port.gone == []
+        port.connection.check_time(now + 21.0, LIMITS)
+        await port.until(lambda: port.gone)
+
+    scenario_with_client(run, story)
+
+
 # --- clients that go away -------------------------------------------------------------------------
 
 
@@ -779,6 +978,72 @@ def test_a_client_that_goes_away_is_noticed_and_its_answer_is_for_nobody(run, ho
         assert port.connections == set()
         answer(port.later[b"/later/1"])
         assert len(port.served) == 1
+
+    scenario_with_client(run, story)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_a_client_that_has_said_everything_still_gets_all_its_answers(run, count):
+    async def story(port, client):
+        client.send(b"".join(request(b"/later/%d" % n) for n in range(count)))
+        await port.until(lambda: port.later)
+        client.writer.write_eof()
+        await port.settle()
+        assert port.gone == []
+        for number in range(count):
+            await port.until(lambda number=number: b"/later/%d" % number in port.later)
+            answer(port.later[b"/later/%d" % number])
+            await port.settle()  # what nobody waits for any more would be found by now
+
+        everything = await client.everything()
+        heads = everything.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"").split(b"\r\n\r\n")
+        assert len(heads) == count + 1
+        assert all(b"HTTP/1.1 200 X" in head for head in heads[:-1])
+        assert everything.endswith(b"connection: close\r\n\r\n/later/%d " % (count - 1)) or (
+            count > 16  # the end had not been read when the last head was written
+        )
+        await port.until(lambda: not port.connections)
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_of_http_1_0_that_has_said_everything_gets_nothing_but_its_answer(run):
+    async def story(port, client):
+        client.send(b"GET /later HTTP/1.0\r\n\r\n")
+        client.writer.write_eof()
+        await port.until(lambda: port.later)
+        await port.settle()
+        answer(port.later[b"/later"])
+
+        assert (await client.everything()).startswith(b"HTTP/1.1 200 X")
+
+    scenario_with_client(run, story)
+
+
+def test_a_client_that_ends_in_the_middle_of_its_second_request_gets_the_first_answer(run):
+    async def story(port, client):
+        client.send(request(b"/later") + request(b"/b", b"12345")[:-2])
+        await port.until(lambda: port.later)
+        client.writer.write_eof()
+        await port.settle()
+        answer(port.later[b"/later"])
+
+        assert (await client.everything()).endswith(b"connection: close\r\n\r\n/later ")
+        assert len(port.served) == 1
+
+    scenario_with_client(run, story)
+
+
+def test_garbage_and_then_the_end_is_answered_like_garbage(run):
+    async def story(port, client):
+        client.send(request(b"/later") + b"\x00garbage")
+        await port.until(lambda: port.later)
+        client.writer.write_eof()
+        await port.settle()
+        answer(port.later[b"/later"])
+
+        assert (await client.everything()).endswith(b"\r\n\r\nrefused")
+        assert port.refused == [400]
 
     scenario_with_client(run, story)
 

@@ -2,10 +2,17 @@
 
 import asyncio
 import socket
+import ssl
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from marserve.servers.exchange import Timeouts
 from marserve.servers.http import HttpServer
@@ -48,12 +55,12 @@ class Front:
 
 
 @asynccontextmanager
-async def serving(timeouts=None, max_body_bytes=1000):
+async def serving(timeouts=None, max_body_bytes=1000, tls=None):
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     front = Front()
     more = {} if timeouts is None else {"timeouts": timeouts}
-    server = HttpServer(sock, max_body_bytes, front.on_request, front.on_refused, **more)
+    server = HttpServer(sock, max_body_bytes, front.on_request, front.on_refused, tls=tls, **more)
     address = sock.getsockname()
     await server.start()
     try:
@@ -195,5 +202,148 @@ def test_a_port_that_never_started_can_be_stopped(run):
         with socket.socket() as sock:
             front = Front()
             await HttpServer(sock, 1, front.on_request, front.on_refused).stop(0.0)
+
+    run(scenario)
+
+
+# --- TLS and unix sockets -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """What a server needs for `localhost`, and what a client needs to believe it."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "both.pem"
+    pem.write_bytes(
+        certificate.public_bytes(Encoding.PEM)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=pem)
+
+
+def test_a_port_speaks_https(run, tls):
+    server_side, client_side = tls
+
+    async def scenario():
+        async with serving(tls=server_side) as (server, front, address):
+            reader, writer = await asyncio.open_connection(
+                *address, ssl=client_side, server_hostname="localhost"
+            )
+            for _ in range(2):
+                writer.write(REQUEST)
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+            writer.write(REQUEST.replace(b"/a", b"/later"))
+            exchange = await front.kept
+            assert exchange.is_secure
+            exchange.begin(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
+            exchange.write(b"x" * 1_000_000)
+            exchange.keep_alive = False
+            exchange.finish()
+            answered = await reader.read()
+            assert answered.endswith(b"x\r\n0\r\n\r\n")
+            assert len(answered) > 1_000_000
+            writer.close()
+            async with asyncio.timeout(5.0):
+                await server.stop(4.0)
+
+    run(scenario)
+
+
+def test_who_speaks_plain_http_to_an_https_port_is_told(run, tls):
+    async def scenario():
+        async with (
+            serving(tls=tls[0]) as (_, front, address),
+            connected(address) as (reader, writer),
+        ):
+            writer.write(REQUEST.replace(b"/a", b"/later") + REQUEST)
+
+            assert status_and_body(await reader.read()) == (
+                403,
+                b'{\n  "status": "This MarServe instance only accepts HTTPS requests"\n}\n',
+            )
+            assert not front.kept.done()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\x16\x03\x01\x00\x05hello", b"\x16", b"", b"\x80rest of an ancient handshake\r\n\r\n"],
+)
+def test_a_handshake_that_fails_or_never_ends_costs_nobody_else_anything(run, tls, said):
+    server_side, client_side = tls
+
+    async def scenario():
+        async with (
+            serving(IMPATIENT, tls=server_side) as (_, front, address),
+            connected(address) as (reader, writer),
+        ):
+            writer.write(said)
+            other, to_other = await asyncio.open_connection(
+                *address, ssl=client_side, server_hostname="localhost"
+            )
+            to_other.write(REQUEST)
+            assert await other.readuntil(b"ok")
+            with suppress(ConnectionResetError):
+                await reader.read()  # the end comes by itself
+            assert not front.kept.done()
+            to_other.transport.abort()
+
+    run(scenario)
+
+
+def test_an_https_port_that_is_stopped_lets_go_of_who_has_said_nothing_yet(run, tls):
+    async def scenario():
+        async with (
+            serving(tls=tls[0]) as (server, _, address),
+            connected(address) as (silent, _),
+            connected(address) as (begun, to_begun),
+        ):
+            to_begun.write(b"\x16\x03\x01\x00\x80")
+            await asyncio.sleep(0.02)
+            await server.stop(0.0)
+            async with asyncio.timeout(2.0):
+                for reader in (silent, begun):
+                    with suppress(ConnectionResetError):
+                        assert await reader.read() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*address)
+
+    run(scenario)
+
+
+def test_a_port_can_be_a_unix_socket(run, tmp_path):
+    path = tmp_path / "port"
+
+    async def scenario():
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(path))
+        front = Front()
+        server = HttpServer(sock, 1000, front.on_request, front.on_refused)
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(REQUEST)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+        writer.write(REQUEST.replace(b"/a", b"/later"))
+        exchange = await front.kept
+        assert exchange.client == "-"
+        assert not exchange.is_secure
+        writer.close()
+        async with asyncio.timeout(2.0):
+            await front.gone.wait()
+        await server.stop(0.0)
+        path.unlink(missing_ok=True)
 
     run(scenario)

@@ -1,143 +1,23 @@
 """The management port over real sockets, in front of a control plane that remembers its calls."""
 
-import asyncio
-import http.client
 import json
 import queue
 import re
-import socket
 import threading
 
 import pytest
+from management_port import Port, running_loop
 
-from marserve import errors
 from marserve.events import HttpAnswered
-from marserve.model_version import Description, Settings, VersionState
-from marserve.protocols.management import Registered, Registration, Scaled
-from marserve.refs import ModelRef
-from marserve.servers.management import create_app
-from marserve.servers.wsgi import MAX_BODY_BYTES, WsgiServer
-
-
-def described(name, version="1.0"):
-    return Description(
-        ref=ModelRef(name, version),
-        url=f"{name}.mar",
-        is_default=True,
-        state=VersionState.READY,
-        settings=Settings(min_workers=0, max_workers=0),
-        loaded_at_startup=False,
-        workers=(),
-        pending_requests=0,
-        last_error=None,
-    )
-
-
-class FakePlane:
-    """Two models, a (1.0, 2.0) and b (1.0); names that start with an error raise it."""
-
-    def __init__(self):
-        self.calls = []
-        self.known = {"a": ["1.0", "2.0"], "b": ["1.0"]}
-
-    def _find(self, name, version):
-        if name not in self.known:
-            raise errors.ModelNotFound(name)
-        if version not in (None, "all", *self.known[name]):
-            raise errors.VersionNotFound(name, version)
-        return version or "1.0"
-
-    async def register(self, wish):
-        assert threading.current_thread().name == "loop"
-        self.calls.append(wish)
-        trouble = TROUBLES.get(wish.url)
-        if trouble is not None:
-            raise trouble
-        workers = wish.initial_workers or 0
-        return Registered(ModelRef("m", "1.0"), workers, wish.synchronous or workers == 0)
-
-    async def scale(self, name, version, min_workers, max_workers, synchronous):
-        self.calls.append((name, version, min_workers, max_workers, synchronous))
-        ref = ModelRef(name, self._find(name, version))
-        return Scaled(ref, min_workers, synchronous, version is not None)
-
-    async def set_default(self, name, version):
-        self.calls.append(("default", name, self._find(name, version)))
-
-    async def unregister(self, name, version):
-        found = self._find(name, version)
-        if name == "a" and found == "1.0":
-            raise errors.DefaultVersionInUse(name)
-        self.calls.append(("unregister", name, version))
-
-    async def describe(self, name, version):
-        found = self._find(name, version)
-        versions = self.known[name] if found == "all" else [found]
-        return tuple(described(name, one) for one in versions)
-
-    async def models(self):
-        return tuple(described(name) for name in sorted(self.known))
-
-    async def ready(self, name):
-        self._find(name, None)
-        return name == "a"
-
-
-TROUBLES = {
-    "twice.mar": errors.VersionConflict("m", "1.0"),
-    "gone.mar": errors.ArchiveNotFound("Model not found at: gone.mar"),
-    "broken.mar": errors.ArchiveRefused("broken.mar is not a zip archive."),
-    "nostore.mar": errors.StoreMissing(),
-    "bad.mar": errors.LoadFailed("Failed to start workers for model m version: 1.0"),
-    "fat.mar": errors.OutOfMemory("Failed to start workers for model m version: 1.0"),
-    "full.mar": errors.StateNotSaved("The state could not be written: no space left on device."),
-    "late.mar": errors.ShuttingDown("The server is being stopped."),
-    "bug.mar": ZeroDivisionError("secret"),
-}
-
-
-class Port:
-    """A running management port and what it published."""
-
-    def __init__(self, loop, **options):
-        self.plane = FakePlane()
-        self.events = queue.Queue()
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.address = self.sock.getsockname()
-
-        def run(coroutine):
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
-
-        options = {"enable_model_api": True, **options}
-        app = create_app(self.plane, run, self.events.put, "1.2.3", **options)
-        self.server = WsgiServer(app, self.sock, 4, "management", self.events.put)
-        self.server.start()
-
-    def ask(self, method, target, body=None, headers=None):
-        connection = http.client.HTTPConnection(*self.address, timeout=10)
-        try:
-            connection.request(method, target, body, headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
-
-    def raw(self, request):
-        with socket.create_connection(self.address, timeout=10) as connection:
-            connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: connection.recv(65536), b""))
+from marserve.protocols.management import Registration
+from marserve.protocols.workflows import WorkflowRegistration
+from marserve.servers.wsgi import MAX_BODY_BYTES
 
 
 @pytest.fixture(scope="module")
 def loop():
-    running = asyncio.new_event_loop()
-    thread = threading.Thread(target=running.run_forever, name="loop")
-    thread.start()
-    yield running
-    running.call_soon_threadsafe(running.stop)
-    thread.join(10)
-    running.close()
+    with running_loop() as loop:
+        yield loop
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +73,16 @@ def bad(message):
 
 
 LIST = [{"modelName": "a", "modelUrl": "a.mar"}, {"modelName": "b", "modelUrl": "b.mar"}]
+
+FLOWS = [
+    {"workflowName": "flow", "workflowUrl": "flow.war"},
+    {"workflowName": "other", "workflowUrl": "other.war"},
+]
+
+
+def no_workflow(name):
+    return error_body(404, "WorkflowNotFoundException", f"Workflow not found: {name}")
+
 
 OUTCOMES = [
     # register
@@ -328,6 +218,25 @@ OUTCOMES = [
     ("GET", "/models/a/9", 404, no_version("a", "9")),
     ("GET", "/models/%zz", 404, no_model("%zz")),
     ("GET", "/models/%22%C3%A9%0A", 404, no_model('"é\n')),
+    ("GET", "/models/none?customized=true", 404, no_model("none")),
+    ("GET", "/models/a?customized=1", 400, bad("Parameter customized must be true or false.")),
+    (
+        "GET",
+        "/models/b?customized=true",
+        503,
+        error_body(
+            503,
+            "ServiceUnavailableException",
+            'Model "b" has no worker to serve describe request. '
+            "Please use scale workers API to add workers.",
+        ),
+    ),
+    (
+        "GET",
+        "/models/a/2.0?customized=true",
+        500,
+        error_body(500, "InternalServerException", "Failed to get customized model matadata."),
+    ),
     # list
     ("GET", "/models", 200, {"models": LIST}),
     ("GET", "/models/", 200, {"models": LIST}),
@@ -370,6 +279,12 @@ OUTCOMES = [
     ),
     ("DELETE", "/models/none", 404, no_model("none")),
     ("DELETE", "/models/a/9", 404, no_version("a", "9")),
+    (
+        "DELETE",
+        "/models/a/slow",
+        408,
+        error_body(408, "RequestTimeoutException", "Timed out while cleaning resources: a"),
+    ),
     # others
     ("GET", "/v1/models/a", 200, {"name": "a", "ready": True}),
     ("GET", "/v1/models/b", 200, {"name": "b", "ready": False}),
@@ -388,6 +303,43 @@ OUTCOMES = [
     ("GET", "/metrics", 404, NOT_FOUND),
     ("POST", "/predictions/a", 404, NOT_FOUND),
     ("GET", "/models//a", 404, NOT_FOUND),
+    ("OPTIONS", "/models", 405, NOT_ALLOWED),
+    ("OPTIONS", "/models/none", 404, no_model("none")),
+    ("OPTIONS", "/models/a/9", 404, no_version("a", "9")),
+    ("GET", "/models/a/2.0/set-default", 405, NOT_ALLOWED),
+    ("DELETE", "/models/a/2.0/set-default", 405, NOT_ALLOWED),
+    ("GET", "/token?type=management", 404, NOT_FOUND),
+    # workflows
+    (
+        "POST",
+        "/workflows?url=flow.war",
+        200,
+        status_body("Workflow flow has been registered and scaled successfully."),
+    ),
+    ("POST", "/workflows", 400, bad("Parameter url is required.")),
+    (
+        "POST",
+        "/workflows?url=twice.war",
+        409,
+        error_body(409, "ConflictStatusException", "Workflow flow is already registered."),
+    ),
+    (
+        "POST",
+        "/workflows?url=loop.war",
+        400,
+        error_body(400, "InvalidDAGException", "DAG should have only one start node"),
+    ),
+    ("GET", "/workflows", 200, {"workflows": FLOWS}),
+    ("GET", "/workflows/", 200, {"workflows": FLOWS}),
+    ("GET", "/workflows?limit=1", 200, {"nextPageToken": "1", "workflows": FLOWS[:1]}),
+    ("GET", "/workflows?limit=0", 200, {"nextPageToken": "0", "workflows": []}),
+    ("GET", "/workflows/none", 404, no_workflow("none")),
+    ("DELETE", "/workflows/flow", 200, status_body('Workflow "flow" unregistered')),
+    ("DELETE", "/workflows/none", 404, no_workflow("none")),
+    ("PUT", "/workflows/flow", 405, NOT_ALLOWED),
+    ("PUT", "/workflows", 405, NOT_ALLOWED),
+    ("DELETE", "/workflows", 405, NOT_ALLOWED),
+    ("GET", "/workflows/flow/1.0", 404, NOT_FOUND),
     ("GET", "/Models", 404, NOT_FOUND),
 ]
 
@@ -409,6 +361,58 @@ def test_what_is_described_is_an_array(port):
     _, _, body = port.ask("GET", "/models/a/all")
     assert [one["modelVersion"] for one in json.loads(body)] == ["1.0", "2.0"]
     assert b'    "workers": [],\n' in body
+
+
+def test_a_handler_is_asked_to_describe_itself_when_that_is_wanted(port):
+    status, _, body = port.ask("GET", "/models/a?customized=TRUE")
+    [document] = json.loads(body)
+    assert (status, document["customizedMetadata"]) == (200, {"labels": ["cat"]})
+    port.ask("GET", "/models/a/all?customized=true")
+    port.ask("GET", "/models/a?customized=false")
+    assert port.plane.calls == [("ask the handler", "a", None)]
+
+
+def test_a_workflow_is_described_in_an_array(port):
+    status, _, body = port.ask("GET", "/workflows/flow")
+    assert (status, json.loads(body)) == (
+        200,
+        [
+            {
+                "workflowName": "flow",
+                "workflowUrl": "flow.war",
+                "minWorkers": 1,
+                "maxWorkers": 2,
+                "batchSize": 4,
+                "maxBatchDelay": 50,
+                "workflowDag": "{pre=[a, b], a=[post], b=[post]}",
+            }
+        ],
+    )
+
+
+def test_a_workflow_arrives_at_the_plane_as_it_was_asked_for(port):
+    port.ask(
+        "POST",
+        "/workflows",
+        json.dumps({"url": "flow.war", "workflow_name": "x", "startup_timeout": 7}),
+        {"Content-Type": "application/json"},
+    )
+    assert port.plane.calls == [WorkflowRegistration("flow.war", "x", None, 7)]
+
+
+def test_a_query_to_scale_counts_more_than_a_body(port):
+    kind = {"Content-Type": "application/json"}
+    port.ask("PUT", "/models/a?min_worker=3", json.dumps({"min_worker": 2, "max_worker": 4}), kind)
+    assert port.plane.calls == [("a", None, 3, 4, False)]
+
+
+def test_a_model_has_a_description_of_its_own(port):
+    for target in ("/models/a", "/models/a/2.0"):
+        status, _, body = port.ask("OPTIONS", target)
+        document = json.loads(body)
+        assert (status, document["openapi"]) == (200, "3.0.1")
+        assert "/models/{model_name}/{model_version}/set-default" in document["paths"]
+        assert "/models" not in document["paths"]
 
 
 def test_a_registration_arrives_at_the_plane_as_it_was_asked_for(port):
@@ -496,14 +500,16 @@ def test_a_switched_off_model_api_still_describes_and_scales(loop):
                 ("POST", "/models?url=m.mar"),
                 ("DELETE", "/models/b"),
                 ("DELETE", "/models/b/1.0"),
+                ("POST", "/workflows?url=flow.war"),
+                ("DELETE", "/workflows/flow"),
                 ("GET", "/models"),
                 ("GET", "/models/a"),
                 ("PUT", "/models/a"),
                 ("PUT", "/models/a/2.0/set-default"),
             ]
         }
-        assert list(got.values()) == [405, 405, 405, 200, 200, 202, 200]
-        assert [call for call in port.plane.calls if isinstance(call, Registration)] == []
+        assert list(got.values()) == [*[405] * 5, 200, 200, 202, 200]
+        assert port.plane.calls == [("a", None, 1, None, False), ("default", "a", "2.0")]
     finally:
         port.server.stop(5)
 

@@ -10,7 +10,6 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, UnknownMetricFamily
-from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from marserve.events import Bus, RequestAnswered
@@ -38,7 +37,7 @@ class Port:
         sock = socket.create_server(("127.0.0.1", 0))
         self.address = sock.getsockname()
         self.events = queue.Queue()
-        app = metrics_port.create_app(registry, self.events.put)
+        app = metrics_port.create_app(registry, self.events.put, "1.2.3")
         self.server = WsgiServer(app, sock, 4, "metrics", self.events.put)
         self.server.start()
 
@@ -102,7 +101,7 @@ def test_a_scrape_shows_all_or_what_is_named(open_port, target, text):
 @pytest.mark.parametrize(
     ("method", "target", "status", "kind"),
     [
-        ("GET", "/", 404, "ResourceNotFoundException"),
+        ("GET", "/", 405, "MethodNotAllowedException"),
         ("GET", "/metricsx", 404, "ResourceNotFoundException"),
         ("GET", "/models", 404, "ResourceNotFoundException"),
         ("POST", "/metrics", 405, "MethodNotAllowedException"),
@@ -137,13 +136,14 @@ def test_a_scraper_that_takes_gzip_gets_it(open_port):
 
 
 @pytest.mark.parametrize(
-    ("accept", "parse"),
+    "accept",
     [
-        ("text/plain", text_string_to_metric_families),
-        ("application/openmetrics-text; version=1.0.0", openmetrics.text_string_to_metric_families),
+        "text/plain",
+        "text/plain;version=1.0.0;escaping=allow-utf-8",
+        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     ],
 )
-def test_the_servers_own_metrics_parse_in_both_formats(accept, parse):
+def test_every_scraper_gets_the_text_format_with_torchserves_types(accept):
     bus = Bus()
     metrics = Metrics(bus, "box")
     bus.publish(RequestAnswered("m", None, 200, 0.01, "POST", "/predictions/m", "127.0.0.1:1"))
@@ -153,10 +153,24 @@ def test_the_servers_own_metrics_parse_in_both_formats(accept, parse):
     finally:
         port.server.stop(5)
     assert status == 200
-    assert headers["content-type"].split(";")[0] == accept.split(";")[0]
-    families = {family.name: family for family in parse(body.decode())}
+    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+    assert families["Requests2XX"].type == "counter"
     assert families["Requests2XX"].samples[0].value == 1
     assert families["ts_inference_requests"].samples[0].name == "ts_inference_requests_total"
+
+
+def test_a_counter_that_is_picked_stays_a_counter():
+    port = Port(Metrics(Bus(), "box").registry)
+    try:
+        _, _, body = port.ask("GET", "/metrics?name[]=Requests2XX")
+    finally:
+        port.server.stop(5)
+    assert body.decode() == (
+        "# HELP Requests2XX Torchserve prometheus counter metric with unit: Count\n"
+        "# TYPE Requests2XX counter\n"
+        'Requests2XX{Hostname="box",Level="Host"} 0.0\n'
+    )
 
 
 def test_a_second_scrape_waits_its_turn_and_then_is_told_to_come_back(open_port, monkeypatch):
@@ -227,3 +241,11 @@ def test_a_client_that_never_reads_does_not_keep_others_from_scraping(open_port)
     finally:
         for connection in idle:
             connection.close()
+
+
+@pytest.mark.parametrize(("method", "target"), [("OPTIONS", "/"), ("GET", "/api-description")])
+def test_the_port_describes_itself(open_port, method, target):
+    status, headers, body = open_port(Fixed()).ask(method, target)
+
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert "/metrics" in json.loads(body)["paths"]

@@ -1,0 +1,1 @@
+"""Workflows: models and functions that pass on what they answer."""

@@ -1,0 +1,236 @@
+"""Downloads over http and https, to addresses that were checked before the connection is made.
+
+The standard library's client, because it takes a socket that is connected already: the name is
+resolved once, every answer is checked, and the connection goes to an answer that was checked, while
+TLS still verifies the name. Proxies named by the environment are not used: they would resolve and
+connect in our place.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+from marserve import __version__
+from marserve.registry.sources.addresses import may_connect
+from marserve.registry.sources.allowed import Permission
+from marserve.registry.sources.landing import CannotFetch, Landing, Limits, shown
+from marserve.registry.sources.remote_url import RemoteUrl
+
+_PIECE_BYTES: Final = 1 << 20
+REDIRECTS: Final = frozenset([301, 302, 303, 307, 308])
+
+Resolve = Callable[[str, int], list[str]]
+"""From a host's name and port to its IP addresses; raises OSError."""
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The archive is elsewhere."""
+
+    location: str
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """All addresses of `host`, as the system knows them."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+class HttpSource:
+    """Gets one url after the other, each over a connection of its own."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        resolve: Resolve = resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`tls` None: certificates are checked against the system's authorities."""
+        self._limits = limits
+        self._clock = clock
+        self._resolve = resolve
+        self._tls = tls
+
+    def get(
+        self,
+        permission: Permission,
+        headers: Mapping[str, str],
+        landing: Landing,
+        deadline: float,
+    ) -> Redirect | None:
+        """Add the body of the answer to `landing`, unless the answer is a redirect.
+
+        Raises:
+            CannotFetch: anything went wrong; a part may have landed then.
+        """
+        url = permission.url
+        try:
+            sock = self._connect(permission, deadline)
+            with _Timed(sock, self._limits, deadline, self._clock) as timed:
+                return self._exchange(url, headers, timed, landing)
+        except TimeoutError as error:
+            raise CannotFetch(self._lateness(deadline)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise CannotFetch(f"the connection to {url.host} failed: {shown(error)}") from error
+
+    # --- connecting -------------------------------------------------------------------------------
+
+    def _connect(self, permission: Permission, deadline: float) -> socket.socket:
+        """A connection to an address that may be connected to; TLS verified where there is TLS."""
+        url = permission.url
+        failure: OSError | None = None
+        for address in self._addresses(permission):
+            try:
+                return self._connected(url, address, deadline)
+            except ssl.SSLCertVerificationError as error:
+                raise CannotFetch(
+                    f"the certificate of {url.host} is not valid: {error.verify_message}"
+                ) from error
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise CannotFetch(
+                f"{url.host} did not take the connection within {self._limits.connect_s:g} s"
+            ) from failure
+        raise CannotFetch(f"{url.host} refused the connection: {shown(failure)}") from failure
+
+    def _addresses(self, permission: Permission) -> list[str]:
+        url = permission.url
+        if url.address is not None:
+            found = [url.host]
+        else:
+            try:
+                found = self._resolve(url.host, url.port)
+            except (OSError, UnicodeError) as error:
+                raise CannotFetch(f"the name {url.host} cannot be resolved") from error
+        if not found:
+            raise CannotFetch(f"the name {url.host} has no address")
+        for address in found:
+            if not may_connect(address, permission.named_host, permission.named_address):
+                # which address a name of the inner network has is not the caller's to learn
+                raise CannotFetch(
+                    f"{url.host} is at an address that is not public; if that is meant, "
+                    "name this host in allowed_urls, without wildcards"
+                )
+        return found
+
+    def _connected(self, url: RemoteUrl, address: str, deadline: float) -> socket.socket:
+        timeout_s = min(self._limits.connect_s, deadline - self._clock())
+        if timeout_s <= 0:
+            raise TimeoutError
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            plain.settimeout(timeout_s)
+            plain.connect((address, url.port))
+            if url.scheme == "http":
+                return plain
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return self._tls.wrap_socket(plain, server_hostname=url.host)
+        except BaseException:
+            plain.close()
+            raise
+
+    # --- one exchange -----------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        url: RemoteUrl,
+        headers: Mapping[str, str],
+        timed: _Timed,
+        landing: Landing,
+    ) -> Redirect | None:
+        connection = http.client.HTTPConnection(url.host, url.port)
+        connection.sock = cast(socket.socket, timed)
+        connection.putrequest("GET", url.target, skip_host=True, skip_accept_encoding=True)
+        for name, value in (
+            {"Host": url.host_header, "User-Agent": f"marserve/{__version__}"} | dict(headers)
+        ).items():
+            connection.putheader(name, value)
+        connection.putheader("Accept-Encoding", "identity")
+        connection.putheader("Connection", "close")
+        connection.endheaders()
+        response = connection.getresponse()
+        location = response.headers.get("Location")
+        if response.status in REDIRECTS and location is not None:
+            return Redirect(location)
+        if response.status != 200:
+            raise CannotFetch(
+                f"{url.host} answered {response.status} {shown(response.reason)}".rstrip()
+            )
+        _copy(url, response, landing)
+        return None
+
+    def _lateness(self, deadline: float) -> str:
+        if self._clock() >= deadline:
+            return f"it took longer than {self._limits.total_s:g} s"
+        return f"nothing came for {self._limits.idle_s:g} s"
+
+
+class _Timed:
+    """A socket as http.client uses one; each of its waits ends with the deadline at the latest."""
+
+    def __init__(self, sock: socket.socket, limits: Limits, deadline: float, clock: Clock) -> None:
+        self._sock = sock
+        self._limits = limits
+        self._deadline = deadline
+        self._clock = clock
+
+    def __enter__(self) -> _Timed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    def sendall(self, data: bytes) -> None:
+        self._arm()
+        self._sock.sendall(data)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._arm, self._sock))
+
+    def close(self) -> None:
+        """The response reads on after http.client has closed its socket; `__exit__` closes it."""
+
+    def _arm(self) -> None:
+        left_s = self._deadline - self._clock()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(self._limits.idle_s, left_s))
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, arm: Callable[[], None], sock: socket.socket) -> None:
+        super().__init__()
+        self._arm = arm
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._arm()
+        return self._sock.recv_into(buffer)
+
+
+def _copy(url: RemoteUrl, response: http.client.HTTPResponse, landing: Landing) -> None:
+    announced = response.length
+    if announced is not None:
+        landing.announce(announced)
+    size_bytes = 0
+    while piece := response.read(_PIECE_BYTES):
+        size_bytes += len(piece)
+        landing.add(piece)
+    if announced is not None and size_bytes < announced:
+        raise CannotFetch(
+            f"{url.host} sent {size_bytes} of {announced} bytes and closed the connection"
+        )

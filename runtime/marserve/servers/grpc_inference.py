@@ -1,0 +1,259 @@
+"""TorchServe's inference service over gRPC: messages to jobs, pieces and answers to messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TypeAlias
+
+from google.protobuf.empty_pb2 import Empty
+
+from marserve.errors import MarServeError
+from marserve.events import Bus, RequestAnswered
+from marserve.inference import Inference
+from marserve.protocols.faults import torchserve_json
+from marserve.protocols.grpc_status import (
+    MODEL_NAME_MISSING,
+    CallRefused,
+    Plane,
+    failure,
+    too_slow,
+)
+from marserve.protocols.pb.inference_pb2 import (
+    PredictionResponse,
+    PredictionsRequest,
+    TorchServeHealthResponse,
+)
+from marserve.request import Answer, Header, Job, Reply, Request, RequestPart
+from marserve.servers.grpc_calls import Peer
+from marserve.servers.request_ids import RequestIds
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""What may wait for one client that reads more slowly than its handler streams."""
+
+Outcome: TypeAlias = Answer | CallRefused
+
+_MESSAGE_BYTES = 100
+"""What a message weighs besides its prediction."""
+_GONE_STATUS = 499
+"""How a request counts whose client went away."""
+
+
+class Predictor:
+    """Gives requests to the data plane, and tells the bus how each one ended."""
+
+    def __init__(self, inference: Inference, bus: Bus, clock: Callable[[], float]) -> None:
+        self._inference = inference
+        self._bus = bus
+        self._clock = clock
+        self._ids = RequestIds()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the models are well."""
+        return self._inference.is_healthy()
+
+    async def predict(
+        self, peer: Peer, name: str, version: str, parts: list[RequestPart]
+    ) -> Answer:
+        """The one answer to a request, streamed pieces joined.
+
+        Raises:
+            CallRefused: there is none.
+        """
+        replied: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def on_outcome(_asked: Asked, outcome: Outcome) -> None:
+            if not replied.done():  # a call that was cancelled a moment ago
+                replied.set_result(outcome)
+
+        asked = self.ask(peer, name, version, parts, (), on_outcome)
+        try:
+            outcome = await replied
+        finally:
+            asked.abandon()
+        if isinstance(outcome, CallRefused):
+            raise outcome
+        return outcome
+
+    def ask(
+        self,
+        peer: Peer,
+        name: str,
+        version: str,
+        parts: list[RequestPart],
+        headers: tuple[Header, ...],
+        on_outcome: Callable[[Asked, Outcome], None],
+        on_piece: Callable[[Asked, Answer], None] | None = None,
+    ) -> Asked:
+        """Start answering a request; `on_outcome` is called once, unless it is abandoned.
+
+        Raises:
+            CallRefused: it is not taken, and `on_outcome` will not be called.
+        """
+        if not name:
+            raise CallRefused(MODEL_NAME_MISSING)
+        asked = Asked(self._bus, self._clock, peer, name, version or None)
+        request = Request(self._ids.draw(), list(headers), parts)
+
+        def reply_to(_job: Job, reply: Reply) -> None:
+            on_outcome(asked, asked.ended(reply))
+
+        def piece_to(_job: Job, piece: Answer) -> None:
+            if on_piece is not None:
+                on_piece(asked, piece)
+
+        try:
+            asked.job = self._inference.infer(
+                name, version or None, request, reply_to, piece_to if on_piece else None
+            )
+        except MarServeError as error:
+            raise asked.refused(error) from error
+        return asked
+
+
+class Asked:
+    """One request that was given to the data plane, until its end is told to the bus."""
+
+    def __init__(
+        self, bus: Bus, clock: Callable[[], float], peer: Peer, name: str, version: str | None
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._peer = peer
+        self._name = name
+        self._version = version
+        self._started = clock()
+        self.job: Job | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its answer is still to come."""
+        return self.job is not None and self.job.is_open
+
+    def ended(self, reply: Reply) -> Outcome:
+        """It got its answer. A status that the handler chose is none of gRPC's concern."""
+        if isinstance(reply, MarServeError):
+            return self.refused(reply)
+        self._publish(200)
+        return reply
+
+    def refused(self, error: MarServeError) -> CallRefused:
+        """It got an error: how that looks to a gRPC client."""
+        told = failure(error, Plane.PREDICTION)
+        self._publish(told.http_status)
+        return CallRefused(told)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.job is not None and self.job.is_open:
+            self.job.abandon()
+            self._publish(_GONE_STATUS)
+
+    def _publish(self, status: int) -> None:
+        latency_s = self._clock() - self._started
+        self._bus.publish(
+            RequestAnswered(
+                self._name,
+                self._version,
+                status,
+                latency_s,
+                "gRPC",
+                self._peer.path,
+                self._peer.client,
+            )
+        )
+
+
+class Outbox:
+    """Messages for a client, in order, until the last one; bounded by what they weigh."""
+
+    def __init__(self, limit_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._queue: asyncio.Queue[PredictionResponse | Exception | None] = asyncio.Queue()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def put(self, message: PredictionResponse) -> bool:
+        """Send a message when its turn comes. False: the client is too slow, and gets an error."""
+        self._bytes += len(message.prediction) + _MESSAGE_BYTES
+        if self._bytes > self._limit_bytes:
+            self._queue = asyncio.Queue()
+            self.fail(CallRefused(too_slow(self._limit_bytes)))
+            return False
+        self._queue.put_nowait(message)
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, after what is sent before it."""
+        self._queue.put_nowait(error)
+
+    def close(self) -> None:
+        """End, after what is sent before."""
+        self._queue.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[PredictionResponse]:
+        """All messages to the last; raises what `fail` was given."""
+        while True:
+            message = await self._queue.get()
+            if message is None:
+                return
+            if isinstance(message, Exception):
+                raise message
+            self._bytes -= len(message.prediction) + _MESSAGE_BYTES
+            yield message
+
+
+class InferenceService:
+    """Ping, Predictions and StreamPredictions."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    async def ping(self, _request: Empty, _peer: Peer) -> TorchServeHealthResponse:
+        """Whether the models are well, as JSON text."""
+        health = "Healthy" if self._predictor.is_healthy else "Unhealthy"
+        text = torchserve_json({"status": health}).decode().removesuffix("\n")
+        return TorchServeHealthResponse(health=text)
+
+    async def predictions(self, request: PredictionsRequest, peer: Peer) -> PredictionResponse:
+        """One request, one answer."""
+        answer = await self._predictor.predict(
+            peer, request.model_name, request.model_version, parts(request)
+        )
+        return PredictionResponse(prediction=answer.body)
+
+    async def stream_predictions(
+        self, request: PredictionsRequest, peer: Peer
+    ) -> AsyncGenerator[PredictionResponse, None]:
+        """One request; a message per piece, the handler's last return included."""
+        outbox = Outbox()
+
+        def on_piece(asked: Asked, piece: Answer) -> None:
+            if not outbox.put(PredictionResponse(prediction=piece.body)):
+                asked.abandon()
+
+        def on_outcome(_asked: Asked, outcome: Outcome) -> None:
+            if isinstance(outcome, CallRefused):
+                outbox.fail(outcome)
+            elif outbox.put(PredictionResponse(prediction=outcome.body)):
+                outbox.close()
+
+        asked = self._predictor.ask(
+            peer,
+            request.model_name,
+            request.model_version,
+            parts(request),
+            (),
+            on_outcome,
+            on_piece,
+        )
+        try:
+            async for message in outbox.messages():
+                yield message
+        finally:
+            asked.abandon()
+
+
+def parts(request: PredictionsRequest) -> list[RequestPart]:
+    """The row: a value without a content type reaches the handler as a bytearray."""
+    return [(name, "", value) for name, value in request.input.items()]

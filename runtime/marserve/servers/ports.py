@@ -1,0 +1,267 @@
+"""All ports of a server, HTTP and gRPC: bound together, started together, stopped in order.
+
+What changes models stops first, what answers predictions drains next, and what tells how that goes
+stops last. Methods run on the event loop, but for `bind`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from wsgiref.types import WSGIApplication
+
+from prometheus_client.registry import Collector
+
+from marserve import __version__
+from marserve.addresses import Address
+from marserve.config import Config
+from marserve.directory import Directory
+from marserve.events import Bus, Event
+from marserve.health import Health
+from marserve.inference import Inference
+from marserve.pipelines.workflows import Workflows
+from marserve.protocols.cors import Cors
+from marserve.servers import management as management_app
+from marserve.servers import metrics as metrics_app
+from marserve.servers.about import About
+from marserve.servers.control_plane import ControlPlane
+from marserve.servers.http_ports import INFERENCE, MANAGEMENT, METRICS, Apis, HttpPort, http_ports
+from marserve.servers.inference import FrontOptions, InferenceFront
+from marserve.servers.listeners import listening, url_of
+from marserve.servers.port_tokens import PortTokens
+from marserve.servers.reservation import reserved
+from marserve.servers.tls import Tls, TlsFiles
+
+if TYPE_CHECKING:
+    from marserve.servers.grpc import GrpcPort
+
+_log = logging.getLogger("marserve.servers")
+_T = TypeVar("_T")
+
+_GRPC: Final = ("grpc_inference", "grpc_management")
+_CONTROL_STOP_S = 2.0
+_CERTIFICATE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the ports give access to."""
+
+    bus: Bus
+    inference: Inference
+    directory: Directory
+    health: Health
+    plane: ControlPlane
+    workflows: Workflows
+    metrics: Collector
+
+
+class Ports:
+    """Every listener of one server."""
+
+    def __init__(self, config: Config, stack: ExitStack, tokens: PortTokens) -> None:
+        """Binds everything, or nothing; `stack` closes the sockets.
+
+        Raises:
+            PortInUse: an address cannot be bound.
+            ConfigInvalid: certificate and key cannot be used.
+        """
+        self._config = config
+        self._tokens = tokens
+        self._addresses = _http_addresses(config)
+        self._sockets = _bind(config, self._addresses, stack)
+        self._tls = _tls(config, self._addresses)
+        self.addresses: Mapping[str, str] = self._urls()
+        """Where each API is, by name."""
+        self._http: list[HttpPort] = []
+        self._grpc: list[GrpcPort] = []
+        self._reload: asyncio.TimerHandle | None = None
+
+    async def start(self, served: Served) -> None:
+        """Answer on all ports from now on."""
+        self._http = self._http_ports(served)
+        for port in self._http:
+            await port.start()
+        self._grpc = self._grpc_ports(served)
+        for grpc_port in self._grpc:
+            await grpc_port.start()
+        if self._tls is not None:
+            for warning in self._tls.warnings:
+                _log.warning("%s", warning)
+            self._look_at_certificate()
+        for name, url in self.addresses.items():
+            _log.info("%s API bind to: %s", name.capitalize(), url)
+
+    async def stop_management(self) -> None:
+        """Take no more changes of models, where that has a port of its own."""
+        for grpc_port in self._grpc[1:]:
+            await grpc_port.stop(_CONTROL_STOP_S)
+        for port in self._http:
+            if MANAGEMENT in port.names and INFERENCE not in port.names:
+                await port.stop(_CONTROL_STOP_S)
+
+    async def stop_inference(self, grace_s: float) -> None:
+        """Take no more requests; those that run may finish within `grace_s`."""
+        await asyncio.gather(
+            *(port.stop(grace_s) for port in self._http if INFERENCE in port.names),
+            *(grpc_port.stop(grace_s) for grpc_port in self._grpc[:1]),
+        )
+
+    async def stop_metrics(self) -> None:
+        """Stop what is left."""
+        if self._reload is not None:
+            self._reload.cancel()
+        for port in self._http:
+            if port.names == {METRICS}:
+                await port.stop(_CONTROL_STOP_S)
+
+    def _urls(self) -> dict[str, str]:
+        http = {
+            name: url_of(address, self._sockets[name]) for name, address in self._addresses.items()
+        }
+        return http | {
+            name: _grpc_url(self._sockets[name]) for name in _GRPC if name in self._sockets
+        }
+
+    # --- HTTP -------------------------------------------------------------------------------------
+
+    def _http_ports(self, served: Served) -> list[HttpPort]:
+        config = self._config
+        loop = asyncio.get_running_loop()
+
+        def publish(event: Event) -> None:
+            loop.call_soon_threadsafe(served.bus.publish, event)
+
+        def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+        cors = Cors(
+            config.cors_allowed_origin, config.cors_allowed_methods, config.cors_allowed_headers
+        )
+        apps: dict[str, WSGIApplication] = {
+            MANAGEMENT: management_app.create_app(
+                served.plane,
+                served.workflows,
+                run,
+                publish,
+                __version__,
+                config.enable_model_api,
+                self._tokens.authorize(MANAGEMENT),
+                self._tokens.renew if self._tokens.has_keys else None,
+                cors,
+            )
+        }
+        if METRICS in self._addresses:
+            apps[METRICS] = metrics_app.create_app(served.metrics, publish, __version__)
+        return http_ports(
+            self._addresses,
+            self._sockets,
+            config.max_request_bytes,
+            Apis(self._inference_front(served, cors), apps, publish),
+            self._tls.context if self._tls else None,
+        )
+
+    def _inference_front(self, served: Served, cors: Cors) -> InferenceFront:
+        config, directory = self._config, served.directory
+        oip = config.open_inference_protocol
+        authorize = self._tokens.authorize(INFERENCE)
+        return InferenceFront(
+            served.inference,
+            About(served.inference, directory, served.health, __version__, oip),
+            served.bus,
+            time.monotonic,
+            FrontOptions(config.max_request_bytes, cors, oip, authorize),
+            directory.only_startup_model,
+            served.workflows,
+        )
+
+    # --- gRPC -------------------------------------------------------------------------------------
+
+    def _grpc_ports(self, served: Served) -> list[GrpcPort]:
+        """The inference and the management port, or none if gRPC is switched off."""
+        config = self._config
+        if not config.enable_grpc_api:
+            return []
+        # the library prints a line for every handshake that fails: strangers could fill a disk
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        # costs a tenth of a second, which passes while workers load; and nothing when switched off
+        from marserve.servers import grpc
+
+        certificate = self._tls if config.enable_grpc_ssl else None
+        sockets = [self._sockets[name] for name in _GRPC]
+        tokens = [self._tokens.authorize(name) for name in _GRPC]
+        plane, bus, clock = served.plane, served.bus, time.monotonic
+
+        def is_ready() -> bool:
+            return served.health.server().is_ready
+
+        return [
+            grpc.inference_port(
+                sockets[0],
+                served.inference,
+                is_ready,
+                plane,
+                bus,
+                clock,
+                config,
+                tokens[0],
+                certificate,
+            ),
+            grpc.management_port(sockets[1], plane, bus, clock, config, tokens[1], certificate),
+        ]
+
+    # --- certificates -----------------------------------------------------------------------------
+
+    def _look_at_certificate(self) -> None:
+        """Take up a renewed certificate without a restart."""
+        assert self._tls is not None
+        self._tls.reload_if_changed()
+        loop = asyncio.get_running_loop()
+        self._reload = loop.call_later(_CERTIFICATE_EVERY_S, self._look_at_certificate)
+
+
+def _http_addresses(config: Config) -> dict[str, Address]:
+    addresses = {INFERENCE: config.inference, MANAGEMENT: config.management}
+    if config.enable_metrics_api:
+        addresses[METRICS] = config.metrics
+    return addresses
+
+
+def _bind(
+    config: Config, addresses: Mapping[str, Address], stack: ExitStack
+) -> dict[str, socket.socket]:
+    """All listening sockets, or none; equal addresses share one."""
+    sockets: dict[str, socket.socket] = {}
+    for name, address in addresses.items():
+        same = [other for other in sockets if address.is_same_port(addresses[other])]
+        sockets[name] = sockets[same[0]] if same else stack.enter_context(listening(name, address))
+    if config.enable_grpc_api:
+        hosts = (config.grpc_inference_host, config.grpc_management_host)
+        numbers = (config.grpc_inference_port, config.grpc_management_port)
+        for name, host, number in zip(_GRPC, hosts, numbers, strict=True):
+            sockets[name] = stack.enter_context(reserved(name, host, number))
+    return sockets
+
+
+def _tls(config: Config, addresses: Mapping[str, Address]) -> Tls | None:
+    """Certificate and key, if any port speaks TLS."""
+    is_needed = any(address.is_tls for address in addresses.values())
+    if not is_needed and not (config.enable_grpc_api and config.enable_grpc_ssl):
+        return None
+    return Tls(
+        TlsFiles(
+            config.certificate_file, config.private_key_file, config.keystore, config.keystore_pass
+        )
+    )
+
+
+def _grpc_url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"grpc://[{host}]:{port}" if ":" in host else f"grpc://{host}:{port}"

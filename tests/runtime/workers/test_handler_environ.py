@@ -1,0 +1,58 @@
+"""The variables that handlers find."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from marserve.workers.handler_environ import handler_environ, worker_environ
+from marserve.workers.messages import Load
+
+
+def load(handler="h.py", **fields):
+    return Load("m", "1", "/models/m", handler, 1, None, True, True, 1, None, **fields)
+
+
+@pytest.mark.parametrize(
+    ("loading", "inherited", "expected"),
+    [
+        (load(), {}, "/models/m"),
+        (load(), {"PYTHONPATH": "/a::/b"}, "/a:/b:/models/m"),
+        (load("h.py:run"), {"PYTHONPATH": "/a"}, "/models/m:/a"),
+        (load("code/h.py:run"), {"PYTHONPATH": "/a"}, "/models/m/code:/a:/models/m"),
+        (load(python_path=("/packages",)), {"PYTHONPATH": "/a"}, "/packages:/a:/models/m"),
+        (load(python_path=("/p",)), {"PYTHONPATH": "/p:/a"}, "/p:/a:/models/m"),
+    ],
+)
+def test_what_a_handler_starts_finds_the_folder_of_the_model(loading, inherited, expected):
+    assert handler_environ(loading, inherited) == {"PYTHONPATH": expected}
+
+
+def test_a_model_may_have_variables_of_its_own():
+    made = handler_environ(load(environ={"CUDA_VISIBLE_DEVICES": "1"}), {})
+
+    assert made == {"CUDA_VISIBLE_DEVICES": "1", "PYTHONPATH": "/models/m"}
+
+
+def test_handlers_are_told_what_the_server_is_set_to_and_not_what_is_hidden_from_them():
+    config = SimpleNamespace(
+        blacklist_env_vars=re.compile("AWS_.*|TS_IPEX_ENABLE"),
+        decode_input_request=True,
+        ipex_enable=False,
+        ipex_gpu_enable=True,
+        header_key_sequence_id="seq",
+        header_key_sequence_start="begin",
+        header_key_sequence_end="end",
+    )
+    inherited = {"HOME": "/h", "AWS_KEY": "x", "MY_AWS_KEY": "y", "TS_IPEX_GPU_ENABLE": "stale"}
+
+    assert worker_environ(config, inherited) == {
+        "HOME": "/h",
+        "MY_AWS_KEY": "y",
+        "TS_DECODE_INPUT_REQUEST": "true",
+        "TS_IPEX_ENABLE": "false",
+        "TS_IPEX_GPU_ENABLE": "true",
+        "TS_REQUEST_SEQUENCE_ID": "seq",
+        "TS_REQUEST_SEQUENCE_START": "begin",
+        "TS_REQUEST_SEQUENCE_END": "end",
+    }
