@@ -1,4 +1,4 @@
-"""The control plane: the only writer of what is wanted, and what drives what is towards it.
+"""The control plane: what operators and configuration ask for, carried out.
 
 Every method runs on the event loop. A change is durable before it takes effect, and a method that
 returns has made it so. Changes take turns; loading, draining and disk work happen in between
@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -21,7 +20,6 @@ from marserve.config import Config
 from marserve.deployment import Deployment
 from marserve.directory import Directory
 from marserve.errors import (
-    ArchiveRefused,
     InvalidInput,
     LoadFailed,
     MarServeError,
@@ -30,24 +28,23 @@ from marserve.errors import (
     VersionConflict,
 )
 from marserve.events import Bus, VersionGone
-from marserve.model_version import Description, VersionState
+from marserve.model_version import Description
 from marserve.opening import Found, Opener
 from marserve.protocols.management import Registered, Registration, Scaled
 from marserve.refs import ModelRef
 from marserve.registry.model_config import ModelConfig
-from marserve.registry.policy import Load, Unload, next_action
 from marserve.registry.registry import Registry
 from marserve.registry.store import ModelStore, Unpacked
 from marserve.registry.wanted import Node, Wanted, WantedVersion
 from marserve.request import Job, Reply, Request
-from marserve.startup import Entry
+from marserve.versions import Versions
 
 _log = logging.getLogger("marserve.management")
 ALL_VERSIONS = "all"
 
 
 class Management:
-    """Owns the registry and the life of every deployment."""
+    """Carries out changes; `versions.py` keeps what is open in step with what is wanted."""
 
     def __init__(
         self,
@@ -59,18 +56,14 @@ class Management:
         bus: Bus,
     ) -> None:
         self._config = config
-        self._registry = registry
         self._store = store
         self._opener = opener
         self._directory = directory
         self._bus = bus
-        self._turn = asyncio.Lock()
+        self._versions = Versions(config, registry, store, opener, directory, bus)
         self._fetching = asyncio.Lock()
-        self._opening: set[ModelRef] = set()
         self._trials: set[Deployment] = set()
         """Deployments of registrations that are not decided yet."""
-        self._broken: dict[ModelRef, str] = {}
-        """Wanted versions whose archive cannot be opened, and why."""
         self._is_closing = False
 
     # --- start and stop ---------------------------------------------------------------------------
@@ -81,22 +74,18 @@ class Management:
         Workers are still loading when this returns (`settled` waits for them). Returns one sentence
         for each model that cannot be opened; the server goes on without it.
         """
+        problems: list[str] = []
         if self._config.snapshot_is_last_run:
             _log.info("TorchServe was the last to run here: its snapshot says what is opened")
         else:
-            self._registry.wanted = self._registry.restore()
-        restored = list(self._registry.wanted.refs())
-        if restored:
-            _log.info("restoring %d model version(s) of the last run", len(restored))
-        await self._converge()
-        problems = [f"{ref} cannot be restored: {why}" for ref, why in self._broken.items()]
+            problems += await self._versions.restore()
         for entry in startup.entries(self._config, self._store.all_archives()):
             _log.info("loading %s", entry.url)
             try:
-                await self._open_at_startup(entry)
+                await self._versions.open_at_startup(entry)
             except MarServeError as error:
                 problems.append(f"{entry.url} could not be registered: {error.message}")
-        await asyncio.to_thread(self._registry.record, "startup")
+        await self._versions.record("startup")
         return tuple(problems)
 
     async def settled(self) -> tuple[str, ...]:
@@ -116,7 +105,7 @@ class Management:
         """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
         self._is_closing = True
         await asyncio.gather(*(deployment.close(grace_s) for deployment in list(self._directory)))
-        await asyncio.to_thread(self._registry.record, "shutdown")
+        await self._versions.record("shutdown")
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -132,7 +121,7 @@ class Management:
         try:
             return await self._register(wish, found)
         except BaseException:
-            await self._forget_archive(wish.url)
+            await self._versions.forget_archive(wish.url)
             raise
 
     async def register_node(
@@ -158,29 +147,29 @@ class Management:
                 found = await self._opener.find(wish.url, wish.s3_sse_kms, again=True)
             return await self._register(wish, found, node)
         except BaseException:
-            await self._forget_archive(wish.url)
+            await self._versions.forget_archive(wish.url)
             raise
 
     async def unregister_nodes(self, workflow: str) -> None:
         """Take all nodes of a workflow out of service; their accepted requests finish."""
-        before = self._registry.wanted
-        await self._commit(lambda wanted: wanted.without_nodes(workflow))
-        wanted = self._registry.wanted
+        before = self._versions.wanted
+        await self._versions.commit(lambda wanted: wanted.without_nodes(workflow))
+        wanted = self._versions.wanted
         for ref in before.nodes(workflow):
             if ref.name in wanted.models:
                 self._directory.set_default(ModelRef(ref.name, wanted.models[ref.name].default))
-        await self._converge()
+        await self._versions.converge()
         for url in {before[ref].url for ref in before.nodes(workflow)}:
-            await self._forget_archive(url)
+            await self._versions.forget_archive(url)
 
     async def _register(
         self, wish: Registration, found: Found, node: Node | None = None
     ) -> Registered:
         ref, settings = self._opener.decide(found, wish, at_startup=False)
         _check_count(settings.max_workers)
-        if ref in self._registry.wanted or ref in self._opening:
+        if ref in self._versions:
             raise VersionConflict(ref.name, ref.version)
-        self._opening.add(ref)
+        self._versions.reserve(ref)
         deployment: Deployment | None = None
         try:
             deployment = await self._opener.deploy(found, ref, settings, at_startup=False)
@@ -190,7 +179,7 @@ class Management:
                 if wish.synchronous:
                     await deployment.settled()
                 self._refuse_when_closing()
-                await self._commit(
+                await self._versions.commit(
                     lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings, node))
                 )
             except BaseException as error:
@@ -199,9 +188,9 @@ class Management:
                 if isinstance(error, LoadFailed):
                     raise _failed_to_start(ref, error) from error
                 raise
-            self._show(deployment)
+            self._versions.show(deployment)
         finally:
-            self._opening.discard(ref)
+            self._versions.release(ref)
             if deployment is not None:
                 self._trials.discard(deployment)
         done = wish.synchronous or settings.min_workers == 0
@@ -222,9 +211,9 @@ class Management:
             LoadFailed: synchronous, and a worker could not load; the server goes on trying.
         """
         self._refuse_when_closing()
-        ref = self._registry.wanted.resolve(name, version)
+        ref = self._versions.wanted.resolve(name, version)
         most = min_workers if max_workers is None else max_workers
-        _check_count(min_workers)
+        _check_count(most)
 
         def change(wanted: Wanted) -> Wanted:
             settings = wanted[wanted.resolve(ref.name, ref.version)].settings
@@ -232,12 +221,11 @@ class Management:
                 ref, replace(settings, min_workers=min_workers, max_workers=most)
             )
 
-        await self._commit(change)
-        if self._broken.pop(ref, None):  # the archive may have been put back
-            await self._converge()
+        await self._versions.commit(change)
+        why_not = await self._versions.try_again(ref)  # the archive may have been put back
         deployment = self._directory.get(ref)
         if deployment is None:
-            raise NoWorkers(ref.name, version, self._broken.get(ref))
+            raise NoWorkers(ref.name, version, why_not)
         deployment.scale(min_workers, most)
         if synchronous:
             try:
@@ -253,8 +241,10 @@ class Management:
             ModelNotFound, VersionNotFound: there is no such version.
         """
         self._refuse_when_closing()
-        ref = self._registry.wanted.resolve(name, version)
-        await self._commit(lambda wanted: wanted.make_default(wanted.resolve(name, version)))
+        ref = self._versions.wanted.resolve(name, version)
+        await self._versions.commit(
+            lambda wanted: wanted.make_default(wanted.resolve(name, version))
+        )
         self._directory.set_default(ref)
 
     async def unregister(self, name: str, version: str | None) -> None:
@@ -265,11 +255,11 @@ class Management:
             DefaultVersionInUse: it is the default one, and there are others.
         """
         self._refuse_when_closing()
-        ref = self._registry.wanted.resolve(name, version)
-        url = self._registry.wanted[ref].url
-        await self._commit(lambda wanted: wanted.remove(ref))
-        await self._converge()
-        await self._forget_archive(url)
+        ref = self._versions.wanted.resolve(name, version)
+        url = self._versions.wanted[ref].url
+        await self._versions.commit(lambda wanted: wanted.remove(ref))
+        await self._versions.converge()
+        await self._versions.forget_archive(url)
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -285,12 +275,12 @@ class Management:
             NoWorkers: there is no worker whose handler could be asked.
             MarServeError: the handler was asked and failed.
         """
-        wanted = self._registry.wanted
+        wanted = self._versions.wanted
         if version == ALL_VERSIONS:
             refs = [ModelRef(name, v) for v in wanted.model(name).versions]
-            return tuple(self._describe(wanted, ref) for ref in refs)
+            return tuple(self._versions.describe(ref) for ref in refs)
         ref = wanted.resolve(name, version)
-        description = self._describe(wanted, ref)
+        description = self._versions.describe(ref)
         if customized:
             description = replace(description, customized=await self._ask_handler(ref))
         return (description,)
@@ -319,11 +309,11 @@ class Management:
 
     async def models(self) -> tuple[Description, ...]:
         """The default version of every model, sorted by name; no functions of workflows."""
-        wanted = self._registry.wanted
+        wanted = self._versions.wanted
         refs = [wanted.resolve(name, None) for name in sorted(wanted.models)]
         nodes = {ref: wanted[ref].node for ref in refs}
         return tuple(
-            self._describe(wanted, ref)
+            self._versions.describe(ref)
             for ref, node in nodes.items()
             if node is None or not node.is_function
         )
@@ -334,87 +324,10 @@ class Management:
         Raises:
             ModelNotFound: there is no such model.
         """
-        deployment = self._directory.get(self._registry.wanted.resolve(name, None))
+        deployment = self._directory.get(self._versions.wanted.resolve(name, None))
         return deployment is not None and deployment.ready_workers > 0
 
     # --- inside -----------------------------------------------------------------------------------
-
-    async def _forget_archive(self, url: str) -> None:
-        """Remove an archive that was fetched for a registration that is over."""
-        wanted = self._registry.wanted
-        in_use = [wanted[ref].url for ref in wanted.refs()]
-        await asyncio.to_thread(self._store.forget, url, in_use)
-
-    async def _commit(self, change: Callable[[Wanted], Wanted]) -> None:
-        """Apply `change` to the wanted state as it is when its turn comes, durably."""
-        async with self._turn:
-            await asyncio.to_thread(self._registry.commit, change(self._registry.wanted))
-
-    async def _converge(self) -> None:
-        """Take steps until what is is what is wanted."""
-        while True:
-            opened = self._directory.refs() | self._broken.keys()
-            match next_action(self._registry.wanted, opened, self._opening):
-                case Load(ref):
-                    await self._load(ref)
-                case Unload(ref):
-                    await self._unload(ref)
-                case None:
-                    return
-
-    async def _load(self, ref: ModelRef) -> None:
-        wanted = self._registry.wanted[ref]
-        self._opening.add(ref)
-        try:
-            found = await self._opener.find(wanted.url, again=True)
-            held = found.unpacked.manifest.model_version
-            if held != ref.version:
-                raise ArchiveRefused(f"The archive {wanted.url} holds version {held} now.")
-            deployment = await self._opener.deploy(found, ref, wanted.settings, at_startup=False)
-            deployment.scale(wanted.settings.min_workers, wanted.settings.max_workers)
-            self._show(deployment)
-        except MarServeError as error:
-            self._broken[ref] = error.message
-            is_default = self._registry.wanted.models[ref.name].default == ref.version
-            self._directory.mark_broken(ref, error.message, is_default)
-        finally:
-            self._opening.discard(ref)
-
-    async def _unload(self, ref: ModelRef) -> None:
-        self._broken.pop(ref, None)
-        deployment = self._directory.withdraw(ref)
-        if deployment is not None:
-            await deployment.close(self._config.unregister_model_timeout_s)
-        if self._directory.get(ref) is None:  # it may have been registered again meanwhile
-            self._bus.publish(VersionGone(ref))
-
-    async def _open_at_startup(self, entry: Entry) -> None:
-        wish = Registration(url=entry.url, model_name=entry.name)
-        found = await self._opener.find(entry.url, again=True)
-        ref, settings = self._opener.decide(found, wish, at_startup=True)
-        settings = entry.settled(settings)
-        if entry.stored is not None and entry.stored.version != ref.version:
-            raise ArchiveRefused(
-                f"The snapshot has version {entry.stored.version}, the archive {ref.version}."
-            )
-        if ref in self._registry.wanted:
-            if self._registry.wanted[ref].settings != settings:
-                _log.warning(
-                    "%s keeps the settings it had in the last run, not those of the configuration; "
-                    "unregister it, or start with --ncs, to begin anew",
-                    ref,
-                )
-            return
-        deployment = await self._opener.deploy(
-            found, ref, settings, at_startup=entry.stored is None
-        )
-        await self._commit(lambda wanted: wanted.add(ref, WantedVersion(entry.url, settings)))
-        overrides = self._config.models.get(ref.name, {}).get(ref.version)
-        is_default = entry.stored.is_default if entry.stored else False
-        if is_default or (overrides is not None and overrides.default_version):
-            await self._commit(lambda wanted: wanted.make_default(ref))
-        deployment.scale(settings.min_workers, settings.max_workers)
-        self._show(deployment)
 
     async def _outcome(self, deployment: Deployment) -> str | None:
         try:
@@ -422,31 +335,6 @@ class Management:
         except LoadFailed as error:
             return f"{deployment.ref} could not be loaded: {error.message}"
         return None
-
-    def _show(self, deployment: Deployment) -> None:
-        """Let requests reach the deployment, and the bare name mean its default version."""
-        self._directory.open(deployment)
-        name = deployment.ref.name
-        self._directory.set_default(ModelRef(name, self._registry.wanted.models[name].default))
-
-    def _describe(self, wanted: Wanted, ref: ModelRef) -> Description:
-        model = wanted.models[ref.name]
-        is_default = model.default == ref.version
-        deployment = self._directory.get(ref)
-        if deployment is not None:
-            return deployment.describe(is_default)
-        version = model.versions[ref.version]
-        return Description(
-            ref=ref,
-            url=version.url,
-            is_default=is_default,
-            state=VersionState.FAILED if ref in self._broken else VersionState.LOADING,
-            settings=version.settings,
-            loaded_at_startup=False,
-            workers=(),
-            pending_requests=0,
-            last_error=self._broken.get(ref),
-        )
 
     def _refuse_when_closing(self) -> None:
         if self._is_closing:
