@@ -18,6 +18,7 @@ from marserve.properties import parse
 
 DEFAULT_FILE = "config.properties"
 SNAPSHOT_FOLDER = "config"
+STATE_FOLDER = "state"
 """Below the log directory."""
 _DEFAULT_LOG_DIR = "logs"
 _LARGEST_BYTES = 16 * 1024 * 1024
@@ -48,10 +49,13 @@ def choose(
         ConfigInvalid: the file that was named cannot be read.
     """
     named, warnings = _named(config_file, environ, cwd)
+    snapshot = _newest_snapshot(cwd / (environ.get(LOG_DIR_VARIABLE) or _DEFAULT_LOG_DIR))
     if named is not None:
+        if like_torchserve and snapshot.is_by_torchserve and snapshot.path not in (None, named):
+            because = f" because {named.name} was named"
+            warnings += (_left_aside(snapshot.path, because, "--ts-config"),)
         return Source(named, text_of(named), warnings)
     present = cwd / DEFAULT_FILE
-    snapshot = _newest_snapshot(cwd / (environ.get(LOG_DIR_VARIABLE) or _DEFAULT_LOG_DIR))
     if like_torchserve and snapshot.path is not None:
         instead = f", NOT from {DEFAULT_FILE}" if present.is_file() else ""
         taken = (
@@ -62,11 +66,8 @@ def choose(
             snapshot.path, snapshot.text, snapshot.warnings + taken, True, snapshot.is_by_torchserve
         )
     hints: tuple[str, ...] = ()
-    if snapshot.is_by_torchserve and not like_torchserve:
-        hints = (
-            f"TorchServe left a snapshot of its models, which is not used: start with "
-            f"--config {snapshot.path} to take them over.",
-        )
+    if snapshot.is_by_torchserve and snapshot.path is not None:  # and not like_torchserve
+        hints = (_left_aside(snapshot.path, "", "--config"),)
     if present.is_file():
         return Source(present, text_of(present), hints)
     return Source(warnings=hints)
@@ -96,6 +97,16 @@ def text_of(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:  # Java wrote these files in Latin-1 for twenty years
         return content.decode("latin-1")
+
+
+def _left_aside(snapshot: Path, because: str, option: str) -> str:
+    """As in TorchServe, but told: what was registered while it ran would be missed silently."""
+    state = snapshot.parent.parent / STATE_FOLDER
+    return (
+        f"TorchServe left a snapshot of its models, which is not used{because}: to take over what "
+        f"was registered and scaled, start with {option} {snapshot} (and without {state}, if that "
+        "is there already)."
+    )
 
 
 def _named(

@@ -36,7 +36,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """How much memory the bodies take while the request waits."""
-        return sum(len(part[2]) for part in self.parts)
+        parts = self.parts
+        if len(parts) == 1:  # nearly always
+            return len(parts[0][2])
+        return sum(len(part[2]) for part in parts)
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -119,6 +119,7 @@ def wait_for_lines(target):
         return (
             any("Printed" in line for line in lines(target, "model_metrics"))
             and any("MemoryUsed" in line for line in lines(target, "ts_metrics"))
+            and any("Requests4XX" in line for line in lines(target, "ts_metrics"))
             and any("m/1.0" in line for line in lines(target, "access_log"))
         )
 

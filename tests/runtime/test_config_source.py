@@ -85,7 +85,23 @@ def test_a_file_that_somebody_names_wins_over_snapshots(tmp_path, folder):
     environ = {"TS_CONFIG_FILE": "mine", **HOME}
     loaded = restored(tmp_path, environ)
     assert loaded.config.batch_size == 5
-    assert (loaded.config.model_snapshot, loaded.warnings) == (None, ())
+    assert loaded.config.model_snapshot is None
+
+
+def test_what_torchserve_left_is_told_when_another_file_is_named(tmp_path, folder):
+    (tmp_path / "mine").write_text("batch_size=5")
+    path = folder / "20261122183841111-shutdown.cfg"
+    path.write_text(TORCHSERVES)
+    told = (
+        "TorchServe left a snapshot of its models, which is not used because mine was named: to "
+        f"take over what was registered and scaled, start with --ts-config {path} (and without "
+        f"{folder.parent / 'state'}, if that is there already).",
+    )
+    assert restored(tmp_path, config_file=Path("mine")).warnings == told
+    assert load(Path("mine"), {}, HOME, tmp_path).warnings == ()
+    assert told[0] not in restored(tmp_path, config_file=path).warnings
+    path.write_text(TORCHSERVES.replace("\ninference", "\n#Written by MarServe\ninference", 1))
+    assert restored(tmp_path, config_file=Path("mine")).warnings == ()
 
 
 def test_our_own_commands_take_no_snapshot_by_themselves(tmp_path, folder):
@@ -95,8 +111,9 @@ def test_our_own_commands_take_no_snapshot_by_themselves(tmp_path, folder):
     loaded = load(None, {}, HOME, tmp_path)
     assert (loaded.config.batch_size, loaded.config.model_snapshot) == (5, None)
     assert loaded.warnings == (
-        "TorchServe left a snapshot of its models, which is not used: start with "
-        f"--config {path} to take them over.",
+        "TorchServe left a snapshot of its models, which is not used: to take over what was "
+        f"registered and scaled, start with --config {path} (and without "
+        f"{folder.parent / 'state'}, if that is there already).",
     )
 
 

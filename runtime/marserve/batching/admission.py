@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 _RETRY_AFTER_LIMITS_S = (1, 30)
 
@@ -18,9 +18,8 @@ class Refusal(Enum):
     CLOSING = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a version has to do, and with what."""
+class Load(NamedTuple):
+    """What a version has to do, and with what. Made for every request, so it is a plain tuple."""
 
     depth: int
     depth_limit: int

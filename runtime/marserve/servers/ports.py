@@ -97,7 +97,8 @@ class Ports:
                 _log.warning("%s", warning)
             self._look_at_certificate()
         for name, url in self.addresses.items():
-            _log.info("%s API bind to: %s", name.capitalize(), url)
+            shown = name.replace("grpc_", "gRPC ") if name in _GRPC else name.capitalize()
+            _log.info("%s API bind to: %s", shown, url)
 
     async def stop_management(self) -> None:
         """Take no more changes of models, where that has a port of its own."""
