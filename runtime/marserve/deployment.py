@@ -87,11 +87,13 @@ class Deployment:
                 has_idle=lambda: self._pool.has_idle,
                 send=self._send,
                 on_depth=self._depth_changed,
+                # only of many that share a worker must one sometimes be alone
+                has_quiet=(lambda: self._pool.has_quiet) if plan.max_in_flight > 1 else None,
             )
         return SequenceBatcher(
             SequenceLimits(
                 sequences=settings.max_sequences,
-                per_worker=max(1, settings.max_sequences // max(1, settings.min_workers)),
+                per_worker=_share(settings),
                 waiting=settings.sequence_queue_size,
                 idle_s=settings.sequence_max_idle_ms / 1000.0,
                 total_s=settings.sequence_timeout_ms / 1000.0,
@@ -129,7 +131,7 @@ class Deployment:
         self._batcher.submit(job)
         if self.settings.client_timeout_ms:
             limit_s = self.settings.client_timeout_ms / 1000.0
-            self._loop.call_later(limit_s, self._time_out, job)
+            job.time_limit = self._loop.call_later(limit_s, self._time_out, job)
         if self._pool.wanted == 0:
             self._rescale()
 
@@ -233,8 +235,11 @@ class Deployment:
     def scale(self, min_workers: int, max_workers: int) -> None:
         """Have at least `min_workers`, at most `max_workers`; between them the load decides.
 
-        A parallel model has no more workers than there are devices for.
+        A parallel model has no more workers than there are devices for; one that is being unloaded
+        gets none.
         """
+        if self._closing:
+            return
         limit = self._most_workers
         if limit is not None and max_workers > limit:
             _log.warning(
@@ -249,7 +254,9 @@ class Deployment:
         settings = self.settings
         if self._launcher is not None and self._launcher.share_among(max_workers):
             self._pool.scale(0)  # each finishes its batch, and another takes its place
-        self._pool.scale(min(max(self._pool.wanted, min_workers), max_workers))
+        self._pool.scale(min(max(self._pool.wanted, min_workers), max_workers), self._in_use)
+        if isinstance(self._batcher, SequenceBatcher):
+            self._batcher.share(_share(settings))
         if not self._may_have_workers and not self._closing:
             self._batcher.fail_all(NoWorkers(self.ref.name, None))
         self._scaler = None
@@ -267,14 +274,20 @@ class Deployment:
         if self._scaler is None or self._closing:
             return
         now = time.monotonic()
+        self._scaler.saw(max(self._pool.busy, len(self._in_use)))  # long batches are work, too
         oldest = self._batcher.oldest_since
         waiting_s = None if oldest is None else now - oldest
         count = self._scaler.wanted(Demand(self._pool.wanted, self._pool.ready, waiting_s), now)
         if count != self._pool.wanted:
             _log.info("%s: %d worker(s) wanted, %d before", self.ref, count, self._pool.wanted)
-            self._pool.scale(count)
+            self._pool.scale(count, self._in_use)
         step_s = min(_LONGEST_SCALING_STEP_S, self.settings.scale_up_queue_ms / 4000.0)
         self._scaling = self._loop.call_later(step_s, self._rescale)
+
+    @property
+    def _in_use(self) -> set[str]:
+        """The workers that remember something for clients, and should not end for lack of work."""
+        return self._batcher.workers_in_use if isinstance(self._batcher, SequenceBatcher) else set()
 
     @property
     def _may_have_workers(self) -> bool:
@@ -315,15 +328,19 @@ class Deployment:
         """
         self._closing = True
         self._rescale()
+        too_late = ShuttingDown("The model was unloaded before its turn came.")
+        if self._pool.wanted == 0:  # what waits does so in vain; what runs is still answered
+            self._batcher.fail_all(too_late)
         self._check_emptied()
-        if self._pool.wanted > 0:
+        try:
             try:
                 await asyncio.wait_for(self._emptied.wait(), grace_s)
             except TimeoutError:
-                self._batcher.fail_all(ShuttingDown("The model was unloaded before its turn came."))
-        await self._pool.close(_KILL_GRACE_S)
-        self._batcher.fail_all(ShuttingDown("The model was unloaded before its turn came."))
-        self._batcher.close()
+                self._batcher.fail_all(too_late)
+            await self._pool.close(_KILL_GRACE_S)
+        finally:
+            self._batcher.fail_all(too_late)
+            self._batcher.close()
 
     def describe(self, is_default: bool) -> Description:
         """The version at this moment."""
@@ -355,3 +372,8 @@ class Deployment:
     def _check_emptied(self) -> None:
         if self._closing and self._running == 0 and self._batcher.depth == 0:
             self._emptied.set()
+
+
+def _share(settings: Settings) -> int:
+    """How many sequences a worker may have: its part of all, as few workers as there may be."""
+    return max(1, settings.max_sequences // max(1, settings.min_workers))

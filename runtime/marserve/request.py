@@ -7,7 +7,7 @@ event loop never parses a large body.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -58,6 +58,13 @@ ReplyTo: TypeAlias = "Callable[[Job, Reply], None]"
 OnPiece: TypeAlias = "Callable[[Job, Answer], None]"
 
 
+class Timer(Protocol):
+    """Something that will happen unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """It shall not happen."""
+
+
 class Job:
     """A request on its way. It is resolved once; a second resolution changes nothing.
 
@@ -79,6 +86,7 @@ class Job:
         "on_closed",
         "queued_at",
         "request",
+        "time_limit",
     )
 
     def __init__(
@@ -97,6 +105,9 @@ class Job:
         self.on_closed: Callable[[Job], None] | None = None
         """Called when nobody waits for the answer any more, while the job itself still waits: set
         and cleared by the queue that holds it."""
+        self.time_limit: Timer | None = None
+        """What ends the wait of a client that may wait only so long; cancelled with its end, as it
+        would keep the request until then."""
         self._reply_to: ReplyTo | None = reply_to
         self._on_piece = on_piece
         self._pieces: list[Answer] = []
@@ -132,6 +143,9 @@ class Job:
         self._close()
 
     def _close(self) -> None:
+        if self.time_limit is not None:
+            self.time_limit.cancel()
+            self.time_limit = None
         on_closed, self.on_closed = self.on_closed, None
         if on_closed is not None:
             on_closed(self)

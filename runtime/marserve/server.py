@@ -25,6 +25,7 @@ import uvloop
 from marserve import __version__
 from marserve.config import Config
 from marserve.config_dump import Surroundings, config_dump
+from marserve.config_source import STATE_FOLDER
 from marserve.directory import Directory
 from marserve.events import Bus
 from marserve.foreign_settings import TORCHSERVE_VERSION
@@ -56,7 +57,6 @@ _T = TypeVar("_T")
 GRACE_S = 30.0
 """How long accepted requests may take to finish once the server is told to stop."""
 _CONTROL_STOP_S = 2.0
-_STATE_FOLDER = "state"
 _SNAPSHOT_FOLDER = "config"
 _GRPC_PORTS = ("grpc_inference", "grpc_management")
 
@@ -112,7 +112,7 @@ class _Server:
         devices = Devices(await asyncio.to_thread(count_gpus, config.number_of_gpu))
         environments = Environments(config.cache_dir, os.environ)
         opener = Opener(config, store, load_plugins(), supervisor, devices, environments, bus)
-        state = config.log_dir / _STATE_FOLDER if config.snapshots else None
+        state = config.log_dir / STATE_FOLDER if config.snapshots else None
         snapshots = config.log_dir / _SNAPSHOT_FOLDER if config.snapshots else None
         plane = Management(
             config, Registry(state, snapshots, config.properties), store, opener, directory, bus

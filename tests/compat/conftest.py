@@ -6,6 +6,7 @@ named on the command line: `pytest tests/compat --torchserve DIR`, `--difference
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,19 @@ from typing import Any
 import pytest
 from contract import Difference
 from targets import Target, TorchServe
+
+TITLES = {
+    "archives": "Archives",
+    "configuration": "Configuration and start",
+    "grpc": "gRPC",
+    "handlers": "What handlers return",
+    "inference": "Inference over HTTP",
+    "management": "Management over HTTP",
+    "metrics": "Metrics",
+    "tokens": "Tokens",
+    "workflows": "Workflows",
+}
+"""What the table of differences calls each module."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,10 +94,23 @@ def _home(config: pytest.Config) -> Path | None:
 
 
 def _markdown(items: list[pytest.Item]) -> str:
-    rows = dict.fromkeys(row for item in items for row in _differences(item))
-    lines = ["| What | MarServe | TorchServe 0.12.0 | Why |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        cells = (cell.replace("|", "\\|").replace("\n", " ") for cell in row)
+    """One table per module; rows that say the same of several requests become one."""
+    sections: dict[str, dict[tuple[str, str, str], list[str]]] = {}
+    for item in items:
+        for what, *said in _differences(item):
+            rows = sections.setdefault(item.path.stem.removeprefix("test_"), {})
+            whats = rows.setdefault((said[0], said[1], said[2]), [])
+            if what not in whats:
+                whats.append(what)
+    return "\n".join(_table(name, rows) for name, rows in sorted(sections.items()))
+
+
+def _table(name: str, rows: dict[tuple[str, str, str], list[str]]) -> str:
+    lines = [f"### {TITLES[name]}", ""]
+    lines += ["| What | MarServe | TorchServe 0.12.0 | Why |", "| --- | --- | --- | --- |"]
+    for said, whats in rows.items():
+        row = (", ".join(whats), *said)
+        cells = (re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -500,6 +500,7 @@ PREFLIGHT = {"Origin": "https://app.example", "Access-Control-Request-Method": "
         {"name": "marserve", "version": str, "extenstion": ANY, "extensions": ANY},
         differs=Differs(
             "it is this server, and the key is the protocol's as well as TorchServe's",
+            told=("`extensions` beside `extenstion`; its own name", "`extenstion` alone"),
             body={"name": "Torchserve", "version": str, "extenstion": ["kserve", "kubeflow"]},
         ),
     ),

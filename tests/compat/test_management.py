@@ -50,7 +50,10 @@ def without_workers(name, version="1.0"):
 
 def lenient(request, message, **differs):
     """A row whose parameter we refuse and TorchServe does not."""
-    told = (f"400 “{message}”", "its default, or the value as it stands, is taken")
+    told = (
+        "400, and the message names the parameter and what it takes",
+        "its default, or the value as it stands, is taken",
+    )
     theirs = Differs(REFUSED_BY_NAME, told=told, **({"status": 200} | differs))
     return on_management(request, 400, bad(message), differs=theirs)
 

@@ -147,7 +147,11 @@ def wait_for_lines(target):
         "GET /metrics?name[]=Spread",
         200,
         re.compile(r"# HELP Spread .*Spread_count\S* 3\.0\n.*", re.DOTALL),
-        differs=Differs("a histogram can be picked by its own name, too", body=""),
+        differs=Differs(
+            "a histogram can be picked by its own name, too",
+            body="",
+            told=("all its samples", "nothing"),
+        ),
     ),
     PORT(
         "GET /metrics?name[]=QueueTime",
@@ -159,6 +163,7 @@ def wait_for_lines(target):
         ),
         differs=Differs(
             "the library sorts labels by name; their order means nothing to a scraper",
+            told=("labels in the order of their names", "in the order of metrics.yaml"),
             body=re.compile(
                 r"# HELP QueueTime Torchserve prometheus gauge metric with unit: Millis\n"
                 r"# TYPE QueueTime gauge\n"

@@ -76,7 +76,7 @@ def test_the_ranks_of_a_worker_answer_together_and_are_replaced_together(in_rank
     assert again.status == 200, again
     assert again.json()["pid"] != first["pid"]
     zygote = before[0]
-    server.wait_until(lambda: not any(p.is_running() for p in before if p.pid != zygote.pid), 2.0)
+    server.wait_until(lambda: not any(p.is_running() for p in before if p.pid != zygote.pid), 5.0)
     [worker] = server.workers("sums")
     assert worker["restarts"] == 1
     assert worker["lastError"] == "rank 1 of its 2 processes has ended"
@@ -114,7 +114,7 @@ def test_a_server_that_is_killed_leaves_no_rank(in_ranks):
 
     server.stop(signal.SIGKILL)
 
-    server.wait_until(lambda: not any(child.is_running() for child in children), 2.0)
+    server.wait_until(lambda: not any(child.is_running() for child in children), 5.0)
 
 
 def test_a_worker_sees_the_devices_that_are_its_own(server, tmp_path, monkeypatch):

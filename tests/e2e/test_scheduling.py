@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections import Counter
 
 import pytest
@@ -154,6 +155,26 @@ def test_the_requests_of_a_worker_that_dies_are_answered_by_the_next(server, tmp
     assert (tmp_path / "died").exists()
 
 
+def test_a_request_that_kills_every_worker_costs_nobody_beside_it_an_answer(server):
+    started(server, "meet", "awaited.py", "asyncCommunication: true")
+
+    naps = Crowd(lambda _: server.predict("meet", b"nap 0.6"), 4)
+    time.sleep(0.3)  # they are all in the worker
+    assert server.predict("meet", b"die").status == 500
+
+    assert {reply.status for reply in naps.join()} == {200}
+
+
+def test_a_piece_that_comes_after_the_answer_harms_nobody(server):
+    started(server, "meet", "awaited.py", "asyncCommunication: true")
+    before = server.pids("meet")
+
+    assert server.predict("meet", b"late 0.1").status == 200
+    assert server.predict("meet", b"nap 0.5").status == 200
+
+    assert server.pids("meet") == before
+
+
 @pytest.mark.parametrize(
     ("handler", "yaml", "cause"),
     [
@@ -276,6 +297,20 @@ def test_a_sequence_whose_worker_died_gets_errors_and_can_begin_anew(server):
     assert say(server, 2, sequence).json()["sum"] == 4
 
 
+def test_a_worker_whose_sequence_is_open_is_not_ended_for_lack_of_work(server):
+    yaml = SEQUENCES.replace("minWorkers: 2", "minWorkers: 0\nscaleDownIdleSec: 1")
+    started(server, "talk", "dialogue.py", yaml.replace("60000", "4000"))
+    reply = say(server, 5)
+    pid, sequence = reply.json()["pid"], reply.headers["ts_request_sequence_id"]
+    deadline = time.monotonic() + 3.2  # scaling down had three periods of idleness
+    while time.monotonic() < deadline:
+        assert pid in server.pids("talk")
+        time.sleep(0.1)
+
+    assert say(server, 2, sequence).json()["sum"] == 7
+    server.wait_until(lambda: server.workers("talk") == [])
+
+
 # --- limits of an archive -------------------------------------------------------------------------
 
 
@@ -343,6 +378,44 @@ def test_a_model_without_workers_starts_one_for_the_first_request_and_lets_it_go
     assert server.predict("range", b"hello").status == 200
     server.wait_until(lambda: server.workers("range") == [])
     assert server.predict("range", b"hello").status == 200
+
+
+def test_a_worker_with_a_long_batch_is_not_ended_for_lack_of_work(server, tmp_path):
+    started(server, "range", "moody.py", "minWorkers: 0\nmaxWorkers: 1\nscaleDownIdleSec: 1")
+    gate = tmp_path / "gate"
+    crowd = server.block("range", gate)
+    deadline = time.monotonic() + 3.5
+    while time.monotonic() < deadline:
+        assert [worker["status"] for worker in server.workers("range")] == ["READY"]
+        time.sleep(0.1)
+    gate.touch()
+
+    assert [reply.status for reply in crowd.join()] == [200]
+
+
+def test_what_runs_is_answered_though_the_model_has_no_workers_any_more(server, tmp_path):
+    started(server, "range", "moody.py")
+    gate = tmp_path / "gate"
+    crowd = server.block("range", gate)
+    assert server.manage("PUT", "/models/range?min_worker=0&max_worker=0").status == 202
+
+    gone = Crowd(lambda _: server.manage("DELETE", "/models/range"), 1)
+    time.sleep(6.0)  # longer than a worker without work has to end
+    gate.touch()
+
+    assert [reply.status for reply in crowd.join()] == [200]
+    assert [reply.status for reply in gone.join()] == [200]
+
+
+def test_a_model_that_could_not_load_is_tried_again_by_the_next_request(server, tmp_path):
+    yaml = "minWorkers: 0\nmaxWorkers: 1\nscaleDownIdleSec: 1"
+    started(server, "range", "needs_file.py", yaml)
+    needed = server.root / "needed"
+    assert server.predict("range", str(needed).encode()).status == 503
+    server.wait_until(lambda: server.manage("GET", "/models/range").json()[0]["workers"] == [])
+    needed.touch()
+
+    server.wait_until(lambda: server.predict("range", b"x").status == 200)
 
 
 def test_a_range_set_by_the_operator_is_used(server):

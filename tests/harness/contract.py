@@ -334,6 +334,8 @@ def _shown(case: Case) -> str:
     if isinstance(body, dict) and set(body) == {"code", "type", "message"}:
         message = "" if body["message"] is ANY else f" “{_text(body['message'])}”"
         body = f"{body['type']}{message}"
+    elif isinstance(body, dict) and set(body) == {"type"}:
+        body = body["type"]
     elif isinstance(body, dict) and set(body) == {"status"}:
         body = f"“{_text(body['status'])}”"
     status = "no answer" if case.expects_no_answer else _text(case.status)
@@ -341,8 +343,18 @@ def _shown(case: Case) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace") or "without a body"
     if isinstance(value, re.Pattern):
-        return str(value.pattern)
+        return _readable(value)
     if isinstance(value, type):
         return value.__name__
     return value if isinstance(value, str) else "any" if value is ANY else repr(value)
+
+
+def _readable(pattern: re.Pattern[Any]) -> str:
+    """What a text of this form looks like, for people: without anchors and escapes."""
+    text = re.sub(
+        r"\(\?\w*[:=!][^)]*\)|\[[^]]*\]\+?|\\S[*+]|\.[*+]\??|\\d[*+]?", "…", str(pattern.pattern)
+    )
+    return re.sub(r"[…\s]*…", " … ", re.sub(r"\\(.)", r"\1", text)).strip()

@@ -127,3 +127,20 @@ def test_the_queue_that_holds_a_job_hears_once_that_nobody_waits_for_it(job, end
     end(job)
 
     assert closed == [job]
+
+
+class Alarm:
+    is_cancelled = False
+
+    def cancel(self):
+        self.is_cancelled = True
+
+
+@pytest.mark.parametrize("end", [lambda job: job.resolve(Answer(b"ok")), Job.abandon])
+def test_the_limit_of_a_client_s_patience_goes_with_the_end_of_its_wait(job, end):
+    alarm = job.time_limit = Alarm()
+
+    end(job)
+
+    assert alarm.is_cancelled
+    assert job.time_limit is None

@@ -27,10 +27,13 @@ class Batcher:
         has_idle: Callable[[], bool],
         send: Callable[[list[Job]], None],
         on_depth: Callable[[int], None],
+        has_quiet: Callable[[], bool] | None = None,
     ) -> None:
+        """`has_quiet`: a worker runs nothing at all; None: whoever is idle is quiet."""
         self._limits = limits
         self._timeout_s = timeout_s
         self._has_idle = has_idle
+        self._has_quiet = has_quiet
         self._send = send
         self._on_depth = on_depth
         self._loop = asyncio.get_running_loop()
@@ -84,13 +87,20 @@ class Batcher:
         while self._has_idle():
             now = time.monotonic()
             due = self._window.due_at(now)
-            if due is None:
+            if due is None or self._must_wait_for_quiet():
                 break
             if due > now:
                 self._held = self._loop.call_at(due, self.pump)
                 break
             self._send(self._left(self._window.take()))
             self._on_depth(len(self._window))
+
+    def _must_wait_for_quiet(self) -> bool:
+        """The next one has seen two workers die: it runs alone, so all hold until one is free."""
+        if self._has_quiet is None:
+            return False
+        suspect = self._window.suspect()
+        return suspect is not None and suspect.attempts > 1 and not self._has_quiet()
 
     def take(self, worker: str, room: int) -> list[Job]:
         """Up to `room` requests to join those that a worker goes on with."""
@@ -105,12 +115,13 @@ class Batcher:
 
     def lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these. Each gets another chance: first together, then alone."""
-        kept = [job for job in jobs if job.is_open and _may_try_again(job)]
-        first = [job for job in kept if job.attempts == 1]
-        again = [job for job in kept if job.attempts > 1]
         for job in jobs:
             if not _may_try_again(job):
                 job.resolve(WorkerDied(f"Worker died. Attempt {job.attempts}: {cause}."))
+        # looked at after those answers, which may have made a client give up others
+        kept = [job for job in jobs if job.is_open]
+        first = [job for job in kept if job.attempts == 1]
+        again = [job for job in kept if job.attempts > 1]
         for job in kept:
             job.on_closed = self._closed
         self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
@@ -118,6 +129,8 @@ class Batcher:
             self._window.put_back(first, first[0].queued_at)
         for job in again:
             self._window.isolate((job,), job.queued_at)
+        if kept:
+            self._on_depth(len(self._window))
         self.wake()  # before the clock is looked at: a free worker comes first
         oldest = self._window.oldest_since()
         if oldest is not None:

@@ -52,8 +52,25 @@ class SequenceBatcher:
 
     @property
     def oldest_since(self) -> float | None:
-        """When the request came that has waited longest; None when nothing waits."""
-        return min((job.queued_at for job in self._timers), default=None)
+        """Since when a request has waited that any worker could run; None when none does.
+
+        One that waits for its own sequence is not helped by another worker.
+        """
+        fronts = [job.queued_at for job in self._alone]
+        unbound = self._sequences.oldest_unbound()
+        if unbound is not None:
+            fronts.append(unbound)
+        return min(fronts, default=None)
+
+    @property
+    def workers_in_use(self) -> set[str]:
+        """The workers that keep the state of a sequence."""
+        return self._sequences.workers(time.monotonic())
+
+    def share(self, per_worker: int) -> None:
+        """From now on a worker may have so many sequences."""
+        self._sequences.share(per_worker)
+        self.wake()
 
     def submit(self, job: Job) -> None:
         """Put an admitted request into the queue of its sequence.
@@ -64,16 +81,12 @@ class SequenceBatcher:
         reason = self._sequences.offer(self._name(job), job, job.queued_at)
         if reason is not None:
             raise SequenceRefused(f"The request is not taken: {reason}. Try again later.")
-        job.on_closed = self._closed
-        self.waiting_bytes += job.request.size_bytes
-        self._timers[job] = self._loop.call_at(job.queued_at + self._timeout_s, self._late, job)
-        self.wake()
-        self._on_depth(self.depth)
+        self._wait(job)
 
     def submit_alone(self, job: Job) -> None:
         """Put a request of no sequence before all others; it leaves in a batch of its own."""
         self._alone.append(job)
-        self.wake()
+        self._wait(job)
 
     def wake(self) -> None:
         """A worker may be free: look, once this turn of the loop has brought all it brings."""
@@ -85,12 +98,25 @@ class SequenceBatcher:
         """Give every free worker what it may run."""
         self._pump_is_planned = False
         for worker in self._idle_workers():
-            jobs = [self._alone.popleft()] if self._alone else self.take(worker, self._batch_size)
+            jobs = self._take_alone() or self.take(worker, self._batch_size)
             if jobs:
                 self._send_to(worker, jobs)
 
+    def _take_alone(self) -> list[Job]:
+        if not self._alone:
+            return []
+        job = self._alone.popleft()
+        self._left(job)
+        self._on_depth(self.depth)
+        return [job]
+
     def take(self, worker: str, room: int) -> list[Job]:
-        """Up to `room` requests that this worker may run now."""
+        """Up to `room` requests that this worker may run now.
+
+        None while one waits that must be alone: a worker that is never idle would not take it.
+        """
+        if self._alone:
+            return []
         jobs = self._sequences.take(worker, room, time.monotonic())
         for job in jobs:
             self._left(job)
@@ -100,8 +126,9 @@ class SequenceBatcher:
 
     def answered(self, jobs: list[Job], took_s: float) -> None:
         """These came back; the next of their sequences may run."""
+        now = time.monotonic()
         for job in jobs:
-            self._sequences.finished(job)
+            self._sequences.finished(job, now)
         self.wake()
 
     def end_sequences(self, names: list[str]) -> None:
@@ -111,23 +138,28 @@ class SequenceBatcher:
 
     def worker_gone(self, worker: str) -> None:
         """A worker ended, and the state of its sequences with it."""
-        for job in self._sequences.worker_gone(worker):
+        jobs = self._sequences.worker_gone(worker)
+        for job in jobs:
             self._left(job)
+        for job in jobs:
             job.resolve(WorkerDied("Worker died, and with it the state of this sequence."))
         self._on_depth(self.depth)
 
     def lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these: nobody else knows their sequence, so they are not retried."""
+        now = time.monotonic()
         for job in jobs:
-            self._sequences.finished(job)
+            self._sequences.finished(job, now)
             job.resolve(WorkerDied(f"Worker died, and with it the state of this sequence: {cause}"))
 
     def fail_all(self, error: MarServeError) -> None:
         """Answer everything that waits with this error."""
-        while self._alone:
-            self._alone.popleft().resolve(error)
-        for job in self._sequences.take_all():
+        # all have left before the answers: whoever gets one may ask again at once
+        jobs = [*self._alone, *self._sequences.take_all()]
+        self._alone.clear()
+        for job in jobs:
             self._left(job)
+        for job in jobs:
             job.resolve(error)
         self._on_depth(self.depth)
 
@@ -149,6 +181,22 @@ class SequenceBatcher:
         headers += [(self._headers.id, name), (self._headers.start, "true")]
         return name
 
+    def _wait(self, job: Job) -> None:
+        job.on_closed = self._closed
+        self.waiting_bytes += job.request.size_bytes
+        self._timers[job] = self._loop.call_at(job.queued_at + self._timeout_s, self._late, job)
+        self.wake()
+        self._on_depth(self.depth)
+
+    def _drop(self, job: Job) -> bool:
+        """Take one that waits out of its queue; False when it does not wait."""
+        if job in self._alone:
+            self._alone.remove(job)
+        elif not self._sequences.drop(job):
+            return False
+        self._left(job)
+        return True
+
     def _left(self, job: Job) -> None:
         """A job does not wait any more."""
         job.on_closed = None
@@ -157,13 +205,11 @@ class SequenceBatcher:
 
     def _closed(self, job: Job) -> None:
         """Nobody waits for this answer any more."""
-        if self._sequences.drop(job):
-            self._left(job)
+        if self._drop(job):
             self._on_depth(self.depth)
 
     def _late(self, job: Job) -> None:
-        if self._sequences.drop(job):
-            self._left(job)
+        if self._drop(job):
             job.resolve(
                 DeadlineExceeded(
                     f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
@@ -35,6 +35,8 @@ class _Sequence(Generic[Item]):
     used_at: float
     worker: str | None = None
     running: Item | None = None
+    is_over: bool = False
+    """The handler has said so while its last request ran."""
     waiting: deque[tuple[float, Item]] = field(default_factory=deque)
 
 
@@ -72,6 +74,24 @@ class Sequences(Generic[Item]):
         self._names[item] = name
         return None
 
+    def share(self, per_worker: int) -> None:
+        """From now on a worker may have so many sequences; those it has, it keeps."""
+        self._limits = replace(self._limits, per_worker=per_worker)
+
+    def workers(self, now: float) -> set[str]:
+        """The workers that keep the state of an open sequence."""
+        self._expire(now)
+        return {one.worker for one in self._open.values() if one.worker is not None}
+
+    def oldest_unbound(self) -> float | None:
+        """Since when a sequence has waited for a worker of its own; None when none does."""
+        fronts = (
+            sequence.waiting[0][0]
+            for sequence in self._open.values()
+            if sequence.waiting and sequence.worker is None
+        )
+        return min(fronts, default=None)
+
     def take(self, worker: str, room: int, now: float) -> list[Item]:
         """Up to `room` requests for this worker, of different sequences, oldest first."""
         self._expire(now)
@@ -101,12 +121,14 @@ class Sequences(Generic[Item]):
             taken.append(item)
         return taken
 
-    def finished(self, item: Item) -> None:
-        """A request has its answer; the next of its sequence may run."""
+    def finished(self, item: Item, now: float) -> None:
+        """A request has its answer; the next of its sequence may run. It was in use until now."""
         name = self._names.pop(item, None)
         sequence = self._open.get(name) if name is not None else None
         if sequence is not None and sequence.running is item:
             sequence.running = None
+            if not sequence.is_over:
+                sequence.used_at = now
 
     def drop(self, item: Item) -> bool:
         """Forget a waiting request; False when it does not wait."""
@@ -128,10 +150,11 @@ class Sequences(Generic[Item]):
             return
         if sequence.waiting:
             sequence.worker = None
+            sequence.is_over = False
         elif sequence.running is None:
             del self._open[name]
         else:
-            sequence.used_at = float("-inf")  # over as soon as its last request is answered
+            sequence.is_over = True  # as soon as its last request is answered
 
     def worker_gone(self, worker: str) -> list[Item]:
         """A worker ended, and the state of its sequences with it; returns what waited for it."""
@@ -159,7 +182,7 @@ class Sequences(Generic[Item]):
                 continue
             is_old = 0 < limits.total_s <= now - sequence.opened_at
             if sequence.waiting:
-                if is_old and sequence.worker is not None:
-                    sequence.worker, sequence.opened_at = None, now
-            elif is_old or now - sequence.used_at > limits.idle_s:
+                if (is_old or sequence.is_over) and sequence.worker is not None:
+                    sequence.worker, sequence.opened_at, sequence.is_over = None, now, False
+            elif is_old or sequence.is_over or now - sequence.used_at > limits.idle_s:
                 del self._open[name]

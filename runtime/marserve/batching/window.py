@@ -70,6 +70,10 @@ class Window(Generic[Item]):
         latest = self._waiting[0][0] + self._limits.delay_s
         return max(now, min(latest, self._reunion.hold_until(len(self._waiting), now)))
 
+    def suspect(self) -> Item | None:
+        """The request that leaves next, if that is a suspect."""
+        return self._suspects[0][1] if self._suspects else None
+
     def take(self) -> list[Item]:
         """The next batch, never more than `limits.size`; empty when nothing waits."""
         if self._suspects:
@@ -78,7 +82,12 @@ class Window(Generic[Item]):
         return [self._waiting.popleft()[1] for _ in range(count)]
 
     def take_to_join(self, room: int) -> list[Item]:
-        """Up to `room` requests that may join others; a suspect must be alone, so it does not."""
+        """Up to `room` requests that may join others.
+
+        A suspect must be alone. While one waits nobody joins, or its turn would never come.
+        """
+        if self._suspects:
+            return []
         return [self._waiting.popleft()[1] for _ in range(min(len(self._waiting), room))]
 
     def discard(self, item: Item) -> bool:

@@ -48,6 +48,7 @@ class Environments:
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
 
     def prepare(
         self, model_name: str, model_dir: Path, digest: str, requirements: str, use_venv: bool
@@ -86,9 +87,11 @@ class Environments:
         return Environment(path=(str(target),))
 
     def close(self) -> None:
-        """End installations that still run."""
-        for process in list(self._running):
-            _end(process)
+        """End installations that still run; none begins any more."""
+        with self._guard:
+            self._is_closed = True
+            for process in self._running:
+                _end(process)
 
     def _build(self, model_name: str, file: Path, target: Path, use_venv: bool) -> None:
         _log.info("installing the packages of %s into %s", model_name, target)
@@ -108,16 +111,21 @@ class Environments:
 
     def _pip(self, model_name: str, file: Path, python: str, options: list[str]) -> None:
         command = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-        process = subprocess.Popen(
-            [*command, *options, "-r", file.name],
-            cwd=file.parent,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._running.add(process)
+        with self._guard:
+            if self._is_closed:
+                raise DependenciesFailed(
+                    f"The packages of model {model_name} were not installed: the server stops."
+                )
+            process = subprocess.Popen(
+                [*command, *options, "-r", file.name],
+                cwd=file.parent,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._running.add(process)
         try:
             output, _ = process.communicate(timeout=_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -125,7 +133,8 @@ class Environments:
             output, _ = process.communicate()
             output += f"\nit took longer than {_PATIENCE_S:g} s".encode()
         finally:
-            self._running.discard(process)
+            with self._guard:
+                self._running.discard(process)
         lines = output.decode("utf-8", "replace").splitlines()
         for line in lines:
             _log.info("pip for %s: %s", model_name, line)

@@ -9,7 +9,7 @@ series.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
@@ -103,13 +103,16 @@ class Lifecycle:
         """Workers that died and wait for their next life, which keeps the name."""
         return tuple(vacancy.name for vacancy in self._vacant)
 
-    def want(self, count: int, now: float) -> list[Instruction]:
-        """From now on there should be `count` workers; a new wish also ends every back-off."""
+    def want(self, count: int, now: float, spared: Collection[str] = ()) -> list[Instruction]:
+        """From now on there should be `count` workers; a new wish also ends every back-off.
+
+        Of surplus workers, the `spared` ones are the last to go.
+        """
         self._wanted = count
         self._failures.clear()
         for vacancy in self._vacant:
             vacancy.not_before = now
-        return self._converge(now)
+        return self._converge(now, spared)
 
     def loaded(self, worker: str, now: float) -> list[Instruction]:
         """The worker said that it is ready."""
@@ -150,12 +153,12 @@ class Lifecycle:
                 f"{self._wanted} are wanted"
             )
 
-    def _converge(self, now: float) -> list[Instruction]:
+    def _converge(self, now: float, spared: Collection[str] = ()) -> list[Instruction]:
         working = [w for w, state in self._states.items() if state is not State.STOPPING]
         missing = self._wanted - len(working)
         self._give_up_names(max(0, missing))
         if missing < 0:
-            return self._retire(working, -missing)
+            return self._retire(working, -missing, spared)
         instructions: list[Instruction] = []
         new = missing - len(self._vacant)
         due = [vacancy for vacancy in self._vacant if vacancy.not_before <= now]
@@ -175,11 +178,14 @@ class Lifecycle:
             return due
         return 0 if State.STARTING in states else 1
 
-    def _retire(self, working: list[str], surplus: int) -> list[Instruction]:
+    def _retire(
+        self, working: list[str], surplus: int, spared: Collection[str]
+    ) -> list[Instruction]:
         """Those that still load have nothing to lose; among the ready, the youngest go first."""
         starting = [w for w in working if self._states[w] is State.STARTING]
         ready = [w for w in working if self._states[w] is State.READY]
-        leaving = (starting[::-1] + ready[::-1])[:surplus]
+        youngest_first = starting[::-1] + ready[::-1]
+        leaving = sorted(youngest_first, key=lambda worker: worker in spared)[:surplus]
         for worker in leaving:
             self._move(worker, State.STOPPING)
         return [StopWorker(worker) for worker in leaving]

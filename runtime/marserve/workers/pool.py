@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import psutil
@@ -32,7 +32,9 @@ from marserve.request import Answer, Job, Reply
 from marserve.workers.devices import Group
 from marserve.workers.lifecycle import Instruction, Lifecycle, SpawnWorker, State, StopWorker
 from marserve.workers.messages import Result
-from marserve.workers.replies import ended_sequences, replies, will_go_on
+from marserve.workers.replies import replies
+from marserve.workers.rounds import Listener as RoundListener
+from marserve.workers.rounds import Rounds
 from marserve.workers.supervisor import Supervisor
 from marserve.workers.worker import Running, Worker, WorkerPlan
 
@@ -46,20 +48,11 @@ _SHOWN = {
 }
 
 
-class Listener(Protocol):
+class Listener(RoundListener, Protocol):
     """Who learns what became of the batches of a pool."""
 
     def on_idle(self, worker: str) -> None:
         """A worker has room for a batch."""
-
-    def on_answered(self, jobs: list[Job], took_s: float) -> None:
-        """These came back from a worker; they are resolved right after this."""
-
-    def on_room(self, worker: str, room: int) -> list[Job]:
-        """Jobs, up to `room` of them, that join those this worker goes on with."""
-
-    def on_sequences_end(self, sequences: list[str]) -> None:
-        """The handler says that these sequences are over."""
 
     def on_lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these jobs; those still open nobody else will answer."""
@@ -86,6 +79,9 @@ class Pool:
         self._supervisor = supervisor
         self._bus = bus
         self._listener = listener
+        self._rounds: Rounds | None = None
+        if plan.round_size is not None:
+            self._rounds = Rounds(plan.round_size, plan.sequence_headers, listener)
         self._loop = asyncio.get_running_loop()
         self._lifecycle = Lifecycle(new_id)
         self._workers: dict[str, Worker] = {}
@@ -121,6 +117,11 @@ class Pool:
         return bool(self._idle)
 
     @property
+    def has_quiet(self) -> bool:
+        """Whether some worker has nothing to do at all."""
+        return any(worker.in_flight == 0 for worker in self._idle)
+
+    @property
     def idle(self) -> list[str]:
         """The workers that have room for a batch."""
         return [worker.id for worker in self._idle]
@@ -144,8 +145,11 @@ class Pool:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no worker serves and the last ones could not even load: waiting is in vain."""
-        return self._fails_in_a_row >= _HOPELESS_AFTER and self.ready == 0
+        """Whether no worker serves and the last ones could not even load: waiting is in vain.
+
+        Where none is wanted, as nobody asked for long, the next request is worth another try.
+        """
+        return self.wanted > 0 and self._fails_in_a_row >= _HOPELESS_AFTER and self.ready == 0
 
     def describe(self) -> tuple[WorkerDescription, ...]:
         """Every worker at this moment, those that wait for their next life included."""
@@ -159,9 +163,12 @@ class Pool:
 
     # --- what others tell -------------------------------------------------------------------------
 
-    def scale(self, count: int) -> None:
-        """From now on there should be `count` workers. Those that go finish their batch first."""
-        self._carry_out(self._lifecycle.want(count, time.monotonic()))
+    def scale(self, count: int, spared: Collection[str] = ()) -> None:
+        """From now on there should be `count` workers. Those that go finish their batch first.
+
+        The `spared` ones go last.
+        """
+        self._carry_out(self._lifecycle.want(count, time.monotonic(), spared))
         self._workers_changed()
 
     async def settled(self) -> None:
@@ -198,7 +205,9 @@ class Pool:
             self._forget_idle(worker)
 
     def _workers_that_serve(self) -> list[Worker]:
-        return self._idle or [w for w in self._workers.values() if w.is_loaded]
+        return self._idle or [
+            w for w in self._workers.values() if w.is_loaded and not w.is_told_to_stop
+        ]
 
     async def close(self, grace_s: float) -> None:
         """Stop all workers, each after its batch; kill those that run longer than `grace_s`.
@@ -307,7 +316,7 @@ class Pool:
         self._lifecycle.proved_healthy(worker.id)
         jobs = batch.jobs
         queue_s = tuple([job.dispatched_at - job.queued_at for job in jobs[batch.known :]])
-        if self._plan.round_size is not None:
+        if self._rounds is not None:
             self._end_round(worker, jobs, list(replies(result, buffers)), took_s)
         else:
             self._listener.on_answered(jobs, took_s)
@@ -344,29 +353,12 @@ class Pool:
     def _end_round(
         self, worker: Worker, jobs: list[Job], answers: list[Reply], took_s: float
     ) -> None:
-        """One step of continuous batching: some requests are done, others go on or join."""
-        going_on = [job for job, reply in zip(jobs, answers, strict=True) if will_go_on(job, reply)]
-        done = [job for job in jobs if job not in going_on]
-        self._listener.on_answered(done, took_s)
-        for job, reply in zip(jobs, answers, strict=True):
-            ended = ended_sequences(reply, self._plan.sequence_headers)
-            if ended:
-                self._listener.on_sequences_end(ended)
-            if job in going_on and isinstance(reply, Answer):
-                job.stream(reply)
-            else:
-                job.resolve(reply)
-        left = [job for job in going_on if not job.is_open]
-        if left:
-            _log.info("Connection to client got closed; Removing job: %s", left[0].request.id)
-            self._listener.on_answered(left, took_s)
-        going_on = [job for job in going_on if job.is_open]
+        assert self._rounds is not None
+        going_on = self._rounds.step(jobs, answers, took_s)
         if not going_on:
             self._has_room_again(worker)
             return
-        assert self._plan.round_size is not None
-        room = 0 if worker.is_told_to_stop else self._plan.round_size - len(going_on)
-        joining = self._listener.on_room(worker.id, room) if room > 0 else []
+        joining = [] if worker.is_told_to_stop else self._rounds.joining(worker.id, len(going_on))
         worker.give(
             next(self._batch_ids), [*going_on, *joining], time.monotonic(), known=len(going_on)
         )

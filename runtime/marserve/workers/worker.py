@@ -37,6 +37,8 @@ from marserve.workers.supervisor import (
 from marserve.workers.torchrun import devices_environ
 
 _STOP_GRACE_S = 10.0
+_MAY_SHARE = 2
+"""After so many attempts a request is alone in its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Worker:
         self._results = msgspec.msgpack.Decoder(Result)
         self._batches: dict[int, Running] = {}
         self._stopping: asyncio.TimerHandle | None = None
+        self._is_taken_alone = False
 
     @property
     def pid(self) -> int:
@@ -143,8 +146,11 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        """Whether it may be given another batch."""
-        return len(self._batches) < self._plan.max_in_flight
+        """Whether it may be given another batch.
+
+        A request that has seen workers die shares its worker with nobody.
+        """
+        return len(self._batches) < self._plan.max_in_flight and not self._is_taken_alone
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -270,6 +276,7 @@ class Worker:
                     is_known,
                 )
             )
+        self._is_taken_alone = jobs[0].attempts > _MAY_SHARE
         assert self._channel is not None
         self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
 
@@ -310,12 +317,15 @@ class Worker:
         if batch is None:
             return
         del self._batches[batch.id]
+        self._is_taken_alone = False
         if batch.timer is not None:
             batch.timer.cancel()
         self._owner.on_result(self, batch, result, frame.buffers)
 
     def _streamed(self, frame: Frame) -> None:
         result = self._results.decode(frame.meta)
+        if result.id not in self._batches:
+            return  # from a thread that the handler left behind: the batch has had its answer
         batch = self._its_batch(result, frame)
         if batch is None:
             return

@@ -1,6 +1,5 @@
 """Who is refused before it queues, and when it should come back."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -547,3 +547,65 @@ def test_clients_that_answer_an_answer_with_a_request_are_brought_together(run):
         assert await answers_in_three_seconds(0.1) > 1.3 * await answers_in_three_seconds(0.0)
 
     run(scenario)
+
+
+def test_who_has_seen_two_workers_die_shares_a_busy_one_with_nobody(run):
+    async def scenario():
+        shop = Shop(workers=9, size=1)
+        is_quiet = False
+        batcher = Batcher(
+            Limits(1, 0.0),
+            10.0,
+            lambda: shop.idle > 0,
+            shop.send,
+            shop.depths.append,
+            has_quiet=lambda: is_quiet,
+        )
+        shop.batcher = batcher
+        [suspect] = shop.submit("suspect")
+        await turn()
+        suspect.attempts = 2
+        batcher.lost([suspect], "it was killed")
+        shop.submit("other")
+        await turn()
+        assert shop.names_sent == [["suspect"]]  # the first time; now all wait for quiet
+
+        is_quiet = True
+        batcher.pump()
+
+        assert shop.names_sent == [["suspect"], ["suspect"], ["other"]]
+        batcher.close()
+
+    run(scenario)
+
+
+def test_what_comes_back_from_a_dead_worker_is_told_to_wait(run):
+    async def scenario():
+        shop = Shop()
+        batch = shop.submit("a", "b")
+        await turn()
+        shop.batcher.lost(batch, "it was killed")
+
+        assert shop.depths[-1] == 2
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_client_that_gives_up_over_one_answer_is_not_served_the_other(run):
+    async def scenario():
+        shop = Shop()
+
+        def give_up(_job, _reply):
+            shop.sent[0][1].abandon()
+
+        shop.batcher.submit(Job(Request("a", [], []), shop.loop.time(), give_up))
+        shop.submit("b")
+        await turn()
+        shop.sent[0][0].attempts = 3
+        shop.batcher.lost(shop.sent[0], "it was killed")
+
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)

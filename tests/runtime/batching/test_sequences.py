@@ -29,7 +29,7 @@ def test_requests_of_one_sequence_run_one_after_another_in_order():
 
     assert sequences.take("w", 8, 0.2) == ["a1"]
     assert sequences.take("w", 8, 0.3) == []
-    sequences.finished("a1")
+    sequences.finished("a1", 0.0)
     assert sequences.take("w", 8, 0.4) == ["a2"]
 
 
@@ -53,7 +53,7 @@ def test_a_sequence_stays_with_the_worker_that_took_its_first_request():
     sequences = make()
     sequences.offer("s", "s1", 0.0)
     assert sequences.take("w", 8, 0.0) == ["s1"]
-    sequences.finished("s1")
+    sequences.finished("s1", 0.0)
     sequences.offer("s", "s2", 1.0)
 
     assert sequences.take("other", 8, 1.0) == []
@@ -83,7 +83,7 @@ def test_an_idle_sequence_is_over_and_its_name_begins_anew_anywhere():
     sequences = make()
     sequences.offer("s", "s1", 0.0)
     sequences.take("w", 8, 0.0)
-    sequences.finished("s1")
+    sequences.finished("s1", 0.0)
 
     sequences.offer("s", "s2", 10.1)
 
@@ -96,7 +96,7 @@ def test_a_sequence_that_runs_or_waits_is_not_idle():
     sequences.take("w", 8, 0.0)
     sequences.offer("s", "s2", 50.0)
     assert sequences.take("other", 8, 50.0) == []
-    sequences.finished("s1")
+    sequences.finished("s1", 0.0)
     assert sequences.take("w", 8, 90.0) == ["s2"]
 
 
@@ -104,7 +104,7 @@ def test_a_sequence_that_has_lasted_too_long_may_go_on_elsewhere():
     sequences = make(total_s=5.0)
     sequences.offer("s", "s1", 0.0)
     sequences.take("w", 8, 0.0)
-    sequences.finished("s1")
+    sequences.finished("s1", 0.0)
     sequences.offer("s", "s2", 4.0)
 
     assert sequences.take("other", 8, 5.5) == ["s2"]
@@ -115,7 +115,7 @@ def test_the_handler_can_end_a_sequence():
     sequences.offer("s", "s1", 0.0)
     sequences.take("w", 8, 0.0)
     sequences.end("s")
-    sequences.finished("s1")
+    sequences.finished("s1", 0.0)
 
     sequences.offer("s", "s2", 0.1)
 
@@ -194,7 +194,7 @@ def test_nothing_is_lost_doubled_or_run_beside_its_own_sequence(script, per_work
         elif step == "finish" and running:
             item = list(running)[value % len(running)]
             del running[item]
-            sequences.finished(item)
+            sequences.finished(item, now)
         elif step == "wait":
             now += value
         elif step == "end":
@@ -205,7 +205,7 @@ def test_nothing_is_lost_doubled_or_run_beside_its_own_sequence(script, per_work
                 left.append(item)
             for item in [item for item, worker in running.items() if worker == value]:
                 del running[item]
-                sequences.finished(item)
+                sequences.finished(item, now)
         assert len(sequences) == sum(map(len, waiting.values()))
 
 
@@ -217,3 +217,60 @@ def test_limits_hold_for_each_worker_by_itself(limit):
 
     assert len(sequences.take("w", 9, 0.0)) == limit
     assert len(sequences.take("x", 9, 0.0)) == limit
+
+
+def test_a_sequence_was_in_use_until_its_last_request_was_answered():
+    sequences = make(idle_s=10.0)
+    sequences.offer("s", "s1", 0.0)
+    sequences.take("w", 8, 0.0)
+    sequences.finished("s1", 30.0)
+
+    sequences.offer("s", "s2", 39.0)
+
+    assert sequences.take("other", 8, 39.0) == []
+    assert sequences.take("w", 8, 39.0) == ["s2"]
+
+
+def test_what_came_while_the_handler_ended_its_sequence_begins_it_anew_anywhere():
+    sequences = make()
+    sequences.offer("s", "s1", 0.0)
+    sequences.take("w", 8, 0.0)
+    sequences.end("s")
+    sequences.offer("s", "s2", 0.1)
+    sequences.finished("s1", 0.2)
+
+    assert sequences.take("other", 8, 0.3) == ["s2"]
+    assert sequences.workers(0.3) == {"other"}
+
+
+def test_only_sequences_without_a_worker_wait_for_one():
+    sequences = make()
+    sequences.offer("s", "s1", 0.0)
+    assert sequences.oldest_unbound() == 0.0
+    sequences.take("w", 8, 1.0)
+    sequences.offer("s", "s2", 2.0)
+    assert sequences.oldest_unbound() is None
+    sequences.offer("t", "t1", 3.0)
+
+    assert sequences.oldest_unbound() == 3.0
+
+
+def test_a_worker_may_be_given_a_larger_share_later():
+    sequences = make(per_worker=1)
+    for name in "ab":
+        sequences.offer(name, name, 0.0)
+    assert sequences.take("w", 9, 0.0) == ["a"]
+
+    sequences.share(2)
+
+    assert sequences.take("w", 9, 0.0) == ["b"]
+
+
+def test_a_worker_is_in_use_until_its_sequences_are_over():
+    sequences = make(idle_s=10.0)
+    sequences.offer("s", "s1", 0.0)
+    sequences.take("w", 8, 0.0)
+    sequences.finished("s1", 1.0)
+
+    assert sequences.workers(11.0) == {"w"}
+    assert sequences.workers(11.1) == set()

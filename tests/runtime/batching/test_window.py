@@ -205,3 +205,15 @@ def test_no_interleaving_loses_doubles_or_reorders_a_request(size, delay_s, sequ
     left = w.take_all()
     assert left == [*suspects, *waiting]
     assert sorted([*left, *gone, *(item for batch in out for item in batch)]) == list(range(made))
+
+
+def test_nobody_joins_others_while_a_suspect_waits_for_its_turn():
+    window = Window(Limits(4, 0.0))
+    window.add("a", 0.0)
+    window.isolate(["suspect"], 0.0)
+
+    assert window.suspect() == "suspect"
+    assert window.take_to_join(3) == []
+    assert window.take() == ["suspect"]
+    assert window.suspect() is None
+    assert window.take_to_join(3) == ["a"]

@@ -42,6 +42,13 @@ def test_the_wanted_workers_are_all_started_at_once(life):
     assert life.states() == dict.fromkeys(("W-1", "W-2", "W-3"), State.STARTING)
 
 
+def test_those_that_are_spared_leave_last(life):
+    started(life, 3)
+
+    assert life.want(1, 1.0, spared={"W-3"}) == [StopWorker("W-2"), StopWorker("W-1")]
+    assert life.want(0, 2.0, spared={"W-3"}) == [StopWorker("W-3")]
+
+
 def test_wanting_what_is_there_changes_nothing(life):
     started(life, 2)
 
