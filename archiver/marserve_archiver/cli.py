@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -83,8 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}.", SYSTEM)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _let_go(interrupt)
         return _fail("interrupted; nothing was written.", INTERRUPTED)
+
+
+def _let_go(interrupt: KeyboardInterrupt) -> None:
+    """Free what was in the making without a word: half a ZipFile complains when it is freed."""
+    heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(interrupt.__traceback__)
+    finally:
+        sys.unraisablehook = heard
 
 
 def _pack(arguments: list[str]) -> int:

@@ -186,6 +186,20 @@ def test_an_interrupt_is_code_130_and_leaves_nothing():
     assert list(Path("store").iterdir()) == []
 
 
+def test_an_interrupt_in_the_making_of_an_archive_says_nothing_else(capsys, monkeypatch):
+    class Half(zipfile.ZipFile):
+        def __init__(self):
+            raise KeyboardInterrupt  # its __del__ misses what __init__ did not get to
+
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    monkeypatch.setattr(cli, "pack", lambda *_, **__: Half())
+
+    code, _, err = archiver(PACK, capsys)
+
+    assert (code, err, heard) == (130, "archiver: interrupted; nothing was written.\n", [])
+
+
 def test_output_that_nobody_reads_is_no_error():
     cli.main(PACK.split())
     read_end, write_end = os.pipe()
