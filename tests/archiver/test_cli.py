@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pty
@@ -189,7 +190,8 @@ def test_an_interrupt_is_code_130_and_leaves_nothing():
 def test_an_interrupt_in_the_making_of_an_archive_says_nothing_else(capsys, monkeypatch):
     class Half(zipfile.ZipFile):
         def __init__(self):
-            raise KeyboardInterrupt  # its __del__ misses what __init__ did not get to
+            self.fp = io.BytesIO()
+            raise KeyboardInterrupt  # __del__ misses what __init__ did not get to
 
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
