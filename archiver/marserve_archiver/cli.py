@@ -86,12 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{where}{error.strerror or error}.", SYSTEM)
     except KeyboardInterrupt as interrupt:
         _let_go(interrupt)
+        if argv is None:  # the process ends now, and what is freed at its end has nothing to say
+            sys.unraisablehook = _say_nothing
         return _fail("interrupted; nothing was written.", INTERRUPTED)
+
+
+def _say_nothing(_: object) -> None:
+    """Takes the place of `sys.unraisablehook`."""
 
 
 def _let_go(interrupt: KeyboardInterrupt) -> None:
     """Free what was in the making without a word: half a ZipFile complains when it is freed."""
-    heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    heard, sys.unraisablehook = sys.unraisablehook, _say_nothing
     try:
         traceback.clear_frames(interrupt.__traceback__)
     finally:
