@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marserve.config_models import ModelOverrides
 from marserve.config_values import LARGEST_INT, Notes, ValueType
 from marserve.errors import InvalidInput
 from marserve.json_values import fields_of, read_object, typed, whole_number_in
@@ -42,22 +41,6 @@ class SnapshotVersion:
     startup_timeout_s: int = 120
     runtime: str = "python"
     parallel_level: int = 0
-
-    @property
-    def overrides(self) -> ModelOverrides:
-        """The same as an entry of `models` would say it."""
-        return ModelOverrides(
-            default_version=self.is_default,
-            mar_name=self.mar_name,
-            min_workers=self.min_workers,
-            max_workers=self.max_workers,
-            batch_size=self.batch_size,
-            max_batch_delay_ms=self.max_batch_delay_ms,
-            response_timeout_s=self.response_timeout_s,
-            startup_timeout_s=self.startup_timeout_s,
-            runtime=self.runtime,
-            parallel_level=self.parallel_level or None,
-        )
 
 
 @dataclass(frozen=True, slots=True)

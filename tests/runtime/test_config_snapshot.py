@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.config_models import ModelOverrides
 from marserve.config_snapshot import (
     MODEL_SNAPSHOT,
     ModelSnapshot,
@@ -65,21 +64,6 @@ def test_what_old_snapshots_lack_has_the_default():
 def test_a_version_may_have_no_workers():
     (version,) = MODEL_SNAPSHOT.read(one(minWorkers=0, maxWorkers=0), []).versions
     assert (version.min_workers, version.max_workers) == (0, 0)
-
-
-def test_a_version_reads_like_an_entry_of_models():
-    (version,) = MODEL_SNAPSHOT.read(one(batchSize=4, parallelLevel=2), []).versions
-    assert version.overrides == ModelOverrides(
-        mar_name="m.mar",
-        min_workers=1,
-        max_workers=1,
-        batch_size=4,
-        max_batch_delay_ms=100,
-        response_timeout_s=120,
-        startup_timeout_s=120,
-        runtime="python",
-        parallel_level=2,
-    )
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,11 @@ TorchServe's own workers report that way, so there are handlers that print such 
 from __future__ import annotations
 
 import logging
-import re
 
 from marserve.events import Bus, HandlerMetric
 from marserve.observe.logs import MODEL_LOGGER
 from marserve.refs import ModelRef
-
-_PREFIX = "[METRICS]"
-_LINE = re.compile(
-    r"\[METRICS\](?P<name>[^.:|\s][^:|]*)\.(?P<unit>[^.:|]*):\s*(?P<value>[-+0-9.eE]+)"
-    r"\|#(?P<labels>[^|]*)"
-    r"(?:\|#type:(?P<kind>COUNTER|GAUGE|HISTOGRAM))?"
-    r"\|#hostname:(?P<host>[^,|]*)(?:,(?P<moment>\d+))?(?:,(?P<ids>[^|]*))?\s*"
-)
+from marserve_handlers import metric_lines
 
 _log = logging.getLogger("marserve.observe")
 
@@ -44,7 +36,7 @@ class PrintedMetrics(logging.Filter):
         """Whether the line belongs into the log: it does unless it is a metric."""
         ref = getattr(record, "ref", None)
         text = record.getMessage()
-        if ref is None or not text.startswith(_PREFIX):
+        if ref is None or not metric_lines.is_metric_line(text):
             return True
         metric = parse(text, ref)
         if metric is None:
@@ -56,23 +48,11 @@ class PrintedMetrics(logging.Filter):
 
 def parse(line: str, ref: ModelRef) -> HandlerMetric | None:
     """The figure that `line` tells of; None: it is malformed."""
-    match = _LINE.fullmatch(line)
-    if match is None:
+    said = metric_lines.parse(line)
+    if said is None:
         return None
-    try:
-        value = float(match["value"])
-    except ValueError:
-        return None
-    labels = _labels(match["labels"])
-    if labels is None:
-        return None
-    ids = tuple(filter(None, (match["ids"] or "").split(",")))
-    kind = (match["kind"] or "COUNTER").lower()
-    return HandlerMetric(ref, match["name"], value, match["unit"], kind, labels, ids)
-
-
-def _labels(text: str) -> dict[str, str] | None:
-    pairs = [part.partition(":") for part in text.split(",")] if text else []
-    if not all(name and colon for name, colon, _ in pairs):
-        return None
-    return {name: value for name, _, value in pairs}
+    sample = said.sample
+    labels = dict(sample.dimensions)
+    return HandlerMetric(
+        ref, sample.name, sample.value, sample.unit, sample.kind, labels, sample.request_ids
+    )

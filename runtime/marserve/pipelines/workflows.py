@@ -29,7 +29,6 @@ from marserve.pipelines.spec import Node
 from marserve.pipelines.wanted_workflows import (
     FILE_NAME,
     WantedWorkflows,
-    WorkflowsInvalid,
     dump,
     load,
 )
@@ -303,7 +302,7 @@ class Workflows:
 
     @staticmethod
     def _restored(file: DurableFile) -> WantedWorkflows:
-        return file.read(load, WorkflowsInvalid) or {}
+        return file.read(load) or {}
 
     def _describe(self, name: str) -> WorkflowDescription:
         workflow = self._open.get(name)

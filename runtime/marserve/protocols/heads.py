@@ -9,8 +9,9 @@ from http import HTTPStatus
 from marserve.errors import HandlerFailed
 from marserve.protocols.cors import NO_CORS, Cors
 from marserve.request import Answer, Header
+from marserve_handlers.wire import STREAM_NEXT
 
-STREAM_NEXT: Header = ("ts_stream_next", "true")
+_MORE_COMES: Header = (STREAM_NEXT, "true")
 """What a client of TorchServe knows a streamed answer by."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
@@ -81,8 +82,8 @@ class Heads:
             HandlerFailed: as `answer`.
         """
         headers = _checked(first)
-        if all(name.lower() != STREAM_NEXT[0] for name, _ in headers):
-            headers.append(STREAM_NEXT)
+        if all(name.lower() != STREAM_NEXT for name, _ in headers):
+            headers.append(_MORE_COMES)
         framing = "transfer-encoding: chunked\r\n" if chunked and has_body(first.status) else ""
         return self._head(first.status, first.phrase, headers, request_id, framing, keep_alive)
 

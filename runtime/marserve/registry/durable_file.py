@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from marserve.registry.checked_document import DocumentInvalid
+
 _log = logging.getLogger("marserve.registry")
 _T = TypeVar("_T")
 
@@ -25,17 +27,17 @@ class DurableFile:
         self._path = directory / name
         self._previous = directory / f"{self._path.stem}.previous{self._path.suffix}"
 
-    def read(self, load: Callable[[bytes], _T], refusal: type[Exception]) -> _T | None:
+    def read(self, load: Callable[[bytes], _T]) -> _T | None:
         """What `load` makes of the content; None when there is none that it takes.
 
-        A file that it refuses with `refusal` is moved aside, loudly, and the one before is read.
+        A file refused with DocumentInvalid is moved aside, loudly, and the one before is read.
         """
         for path in (self._path, self._previous):
             try:
                 return load(path.read_bytes())
             except FileNotFoundError:
                 continue
-            except (refusal, OSError) as error:
+            except (DocumentInvalid, OSError) as error:
                 aside = path.with_suffix(".damaged")
                 with contextlib.suppress(OSError):
                     path.replace(aside)

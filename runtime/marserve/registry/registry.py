@@ -12,7 +12,7 @@ from pathlib import Path
 
 from marserve.errors import StateNotSaved
 from marserve.registry.durable_file import DurableFile
-from marserve.registry.snapshot import SnapshotInvalid, dump, load
+from marserve.registry.snapshot import dump, load
 from marserve.registry.snapshot_folder import Kind, write_snapshot
 from marserve.registry.torchserve_snapshot import versions_of
 from marserve.registry.wanted import Wanted
@@ -49,7 +49,7 @@ class Registry:
         """
         if self._file is None:
             return Wanted()
-        return self._file.read(load, SnapshotInvalid) or Wanted()
+        return self._file.read(load) or Wanted()
 
     def commit(self, wanted: Wanted) -> None:
         """Make `wanted` the state. Blocks for a disk flush, if there is news for the next start.

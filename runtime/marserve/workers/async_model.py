@@ -23,6 +23,7 @@ from marserve.workers.messages import Batch, BatchItem, FailureKind, FrameKind, 
 from marserve.workers.outcomes import ItemAnswer
 from marserve.workers.rows import headers, rows
 from marserve_handlers.contract import Context
+from marserve_handlers.wire import STREAM_NEXT
 
 _READ_BYTES = 1 << 18
 
@@ -110,7 +111,7 @@ class AsyncModel:
         if problem is not None:
             return context, outcomes.failure(FailureKind.BAD_OUTPUT, problem)
         if has_streamed:
-            context.set_response_header(0, outcomes.STREAM_NEXT, "false")
+            context.set_response_header(0, STREAM_NEXT, "false")
         return context, outcomes.encoded(outputs[0], 0, context, self._load.max_response_bytes)
 
     def _send(self, kind: FrameKind, result: Result, bodies: Sequence[bytes]) -> None:

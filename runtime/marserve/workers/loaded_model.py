@@ -29,6 +29,7 @@ from marserve_handlers.contract import Context
 from marserve_handlers.entry_point import EntryPoint, load_entry_point
 from marserve_handlers.errors import HandlerError
 from marserve_handlers.metrics import Metrics
+from marserve_handlers.wire import STREAM_NEXT
 
 _MAX_YAML_BYTES = 1 << 20
 
@@ -204,13 +205,13 @@ def mark_finished(context: Context, outputs: Sequence[object]) -> None:
         is_finished = criterion(output)
         if is_finished is not None:
             value = "false" if is_finished else "true"
-            context.set_response_header(index, outcomes.STREAM_NEXT, value)
+            context.set_response_header(index, STREAM_NEXT, value)
 
 
 def end_stream(context: Context, size: int) -> None:
     """What is returned after intermediate pieces is the last of them."""
     for index in range(size):
-        context.set_response_header(index, outcomes.STREAM_NEXT, "false")
+        context.set_response_header(index, STREAM_NEXT, "false")
 
 
 def _read_manifest(model_dir: Path) -> dict[str, Any]:

@@ -17,9 +17,6 @@ from marserve_handlers.metrics import MetricSample
 from marserve_handlers.payload import encode_item
 
 _MAX_MESSAGE_CHARS = 2000
-STREAM_NEXT = "ts_stream_next"
-"""The response header by which TorchServe's handlers say whether more of an answer will come."""
-
 ItemAnswer: TypeAlias = tuple[bytes, Extra | None]
 """Body, and whatever is not a plain 200."""
 

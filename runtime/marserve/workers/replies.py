@@ -14,8 +14,7 @@ from marserve.errors import (
 from marserve.model_version import SequenceHeaders
 from marserve.request import Answer, Job, Reply
 from marserve.workers.messages import Failure, FailureKind, Result
-
-_STREAM_NEXT = "ts_stream_next"
+from marserve_handlers.wire import STREAM_NEXT
 
 
 def replies(result: Result, buffers: memoryview) -> Iterator[Reply]:
@@ -37,7 +36,7 @@ def replies(result: Result, buffers: memoryview) -> Iterator[Reply]:
 def will_go_on(job: Job, reply: Reply) -> bool:
     """Whether a reply is only a piece, so that its request takes part in the next round too."""
     return (
-        isinstance(reply, Answer) and job.is_open and _header(reply, _STREAM_NEXT).lower() == "true"
+        isinstance(reply, Answer) and job.is_open and _header(reply, STREAM_NEXT).lower() == "true"
     )
 
 

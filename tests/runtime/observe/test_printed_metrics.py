@@ -23,16 +23,16 @@ REF = ModelRef("m", "1.0")
             ),
         ),
         (
-            "[METRICS]A.b.ms:-1.5e-3|#|#type:HISTOGRAM|#hostname:box,1714550400,r1,r2",
-            HandlerMetric(REF, "A.b", -0.0015, "ms", "histogram", {}, ("r1", "r2")),
+            "[METRICS]A b.ms:-1.5e-3|#|#type:HISTOGRAM|#hostname:box,1714550400,r1,r2",
+            HandlerMetric(REF, "A b", -0.0015, "ms", "histogram", {}, ("r1", "r2")),
         ),
         (
             "[METRICS]A.unit:1|#url:http://x|#type:GAUGE|#hostname:box,1714550400",
             HandlerMetric(REF, "A", 1.0, "unit", "gauge", {"url": "http://x"}),
         ),
         (
-            "[METRICS]Old.Percent:1|#Level:Host|#hostname:box,timestamp",
-            HandlerMetric(REF, "Old", 1.0, "Percent", "counter", {"Level": "Host"}, ("timestamp",)),
+            "[METRICS]Old.Percent:1|#Level:Host|#hostname:box,1714550400",
+            HandlerMetric(REF, "Old", 1.0, "Percent", "gauge", {"Level": "Host"}),
         ),
         ("[METRICS]", None),
         ("[METRICS]Failed to update metric with name:X", None),

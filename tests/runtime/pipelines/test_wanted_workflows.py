@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.pipelines.wanted_workflows import WorkflowsInvalid, dump, load
+from marserve.pipelines.wanted_workflows import dump, load
 from marserve.protocols.workflows import WorkflowRegistration
+from marserve.registry.checked_document import DocumentInvalid
 
 _TEXTS = st.text(max_size=9)
 _NUMBERS = st.none() | st.integers(1, 9)
@@ -21,11 +22,11 @@ def test_what_is_written_is_read_again(wanted):
 
 @given(st.binary(max_size=50))
 def test_any_other_bytes_are_refused(content):
-    with pytest.raises(WorkflowsInvalid):
+    with pytest.raises(DocumentInvalid):
         load(content)
 
 
 def test_a_document_that_was_edited_is_refused():
     document = dump({"w": WorkflowRegistration("w.war")})
-    with pytest.raises(WorkflowsInvalid, match="its checksum does not fit its content"):
+    with pytest.raises(DocumentInvalid, match="its checksum does not fit its content"):
         load(document.replace(b"w.war", b"x.war"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from marserve.model_version import Settings
 from marserve.refs import ModelRef
-from marserve.registry.snapshot import SnapshotInvalid, dump, load
+from marserve.registry.checked_document import DocumentInvalid
+from marserve.registry.snapshot import dump, load
 from marserve.registry.wanted import Wanted, WantedModel, WantedVersion
 
 SETTINGS = Settings(1, 4, 8, 50, 60, 30, 1000, "h.py:f", "python3")
@@ -76,7 +77,7 @@ def test_whatever_is_wanted_comes_back(wanted):
 def test_no_prefix_of_a_snapshot_is_one():
     document = dump(WANTED).rstrip()
     for length in range(len(document)):
-        with pytest.raises(SnapshotInvalid):
+        with pytest.raises(DocumentInvalid):
             load(document[:length])
 
 
@@ -88,7 +89,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing():
         damaged[position // 8] ^= 1 << (position % 8)
         try:
             assert load(bytes(damaged)) == WANTED  # white space became other white space
-        except SnapshotInvalid:
+        except DocumentInvalid:
             noticed += 1
     assert noticed > len(document) * 8 * 0.9
 
@@ -96,7 +97,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing():
 @settings(max_examples=300)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_random_bytes_are_no_snapshot(document):
-    with pytest.raises(SnapshotInvalid):
+    with pytest.raises(DocumentInvalid):
         load(document)
 
 
@@ -107,10 +108,10 @@ def test_random_bytes_are_no_snapshot(document):
         (b"\xff\xfe", "it is not JSON"),
         (b'"\xff"', "it is not JSON"),
         (b"[" * 100_000, "it is not JSON"),
-        (b"null", "it is not a snapshot of format 1"),
-        (b"[]", "it is not a snapshot of format 1"),
-        (b"{}", "it is not a snapshot of format 1"),
-        (signed({}, format=2), "it is not a snapshot of format 1"),
+        (b"null", "it is not a document of format 1 with models"),
+        (b"[]", "it is not a document of format 1 with models"),
+        (b"{}", "it is not a document of format 1 with models"),
+        (signed({}, format=2), "it is not a document of format 1 with models"),
         (signed({}, sha256="0" * 64), "its checksum does not fit its content"),
         (signed({}, sha256=None), "its checksum does not fit its content"),
         (b'{"format": 1}', "its checksum does not fit its content"),
@@ -126,7 +127,7 @@ def test_random_bytes_are_no_snapshot(document):
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_reason(document, reason):
-    with pytest.raises(SnapshotInvalid, match=reason):
+    with pytest.raises(DocumentInvalid, match=reason):
         load(document)
 
 
@@ -141,7 +142,7 @@ def test_a_name_that_could_not_have_been_registered_is_refused(name, version, re
     settings = {"min_workers": 1, "max_workers": 1}
     models = {name: {"default": version, "versions": {version: {"url": "x", "settings": settings}}}}
 
-    with pytest.raises(SnapshotInvalid, match=reason):
+    with pytest.raises(DocumentInvalid, match=reason):
         load(signed(models))
 
 
@@ -150,5 +151,5 @@ def test_a_setting_of_another_type_is_refused(workers):
     settings = {"min_workers": workers, "max_workers": 1}
     models = {"m": {"default": "1", "versions": {"1": {"url": "x", "settings": settings}}}}
 
-    with pytest.raises(SnapshotInvalid, match="it does not fit: Expected `int`"):
+    with pytest.raises(DocumentInvalid, match="it does not fit: Expected `int`"):
         load(signed(models))
