@@ -1,240 +1,264 @@
-"""What the server itself costs: MarServe against TorchServe, the same archive, the same machine.
+"""What the server itself costs: MarServe and its peers answering a constant.
 
-    python benchmarks/overhead.py [--seconds 5] [--rounds 3] [--peer-env DIR]
+    python benchmarks/peers/install.py
+    python benchmarks/overhead.py [--only mosec,torchserve] [--seconds 4] [--rounds 3] [--merge]
 
-A constant-answer handler (batch 32, delay 1 ms, one worker) is driven by `wrk` with a small JSON
-body at 1, 16 and 64 connections. The two servers take turns in every round; the table has the
-median of the rounds. TorchServe 0.12.0 lives in an environment of its own (`--peer-env`, made on
-first use; needs Java 17), never in the product's. The last table is kept in `benchmarks/results/`.
+A handler that returns a constant (batches of up to 32, one worker) is driven by `wrk` with a small
+JSON body at 1, 16, 64 and 256 connections. All servers take turns in every round; the tables have
+medians. TorchServe gets the same archive as MarServe. A plain FastAPI function without batching
+stands beside them for comparison.
+
+All peers take longer than one may want to wait: `--only` names some (folders of
+`peers/catalogue.py`), and `--merge` keeps what earlier runs found about the others. A ratio is
+always one of figures that were taken in turns. Kept in `results/overhead.*`. Needs `wrk`, and
+Java 17 for TorchServe.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import os
-import platform
-import re
-import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+
+from load import Figure, median, wrk
+from peers.catalogue import BODY, PEERS, QUIET_TORCHSERVE, TORCHSERVE, Peer
+from peers.place import add_option
+from report import RESULTS, colour, plot, save
+from servers import Model, Server, marserve, pack, running, torchserve
 
 HERE = Path(__file__).parent
-RESULT = HERE / "results" / "overhead.md"
-CONNECTIONS = (1, 16, 64)
-BAR = 3.0
-PORT = 18080
-BATCH, DELAY_MS = 32, 1
-BODY = '{"instances": [[1.0, 2.0, 5.0]]}'
-PEER_PACKAGES = ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "torch", "setuptools<80")
-START_S = 180
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One run of wrk."""
-
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-    failed: int
+NAME = "overhead"
+CONNECTIONS = (1, 16, 64, 256)
+BASELINES = ("FastAPI, no batching",)
+TORCHSERVE_BARS = {1: 8.0, 16: 8.0, 64: 5.0}
+OURS = "MarServe"
+WARM_S = 2
+Run = dict[str, Any]
+Key = tuple[str, int]
 
 
 def main() -> int:
-    """Measure, print, keep. Exit code 1 when the bar is missed."""
+    """Measure, print, keep. Exit code 1 when a bar is missed."""
     options = _options()
-    for tool in ("wrk", "java"):
-        if shutil.which(tool) is None:
-            sys.exit(f"{tool} is needed (Debian packages wrk, openjdk-17-jre-headless).")
-    peer = _peer(Path(options.peer_env))
-    figures: dict[tuple[str, int], list[Figure]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        _pack(work / "store")
-        servers: dict[str, Callable[[], Iterator[None]]] = {
-            "TorchServe 0.12.0": lambda: _torchserve(peer, work),
-            "MarServe": lambda: _marserve(work),
-        }
-        for number in range(options.rounds):
-            for name, start in servers.items():
-                with contextmanager(start)():
-                    _wrk(16, 2, work)  # warm: the JVM compiles, caches fill
-                    for connections in CONNECTIONS:
-                        figure = _wrk(connections, options.seconds, work)
-                        figures.setdefault((name, connections), []).append(figure)
-                        run = f"round {number + 1}  {name:18} c={connections:<3}"
-                        _say(f"{run} {figure.per_s:9.0f}/s")
-    table, worst = _table(figures, options)
-    print(table)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(table)
-    return 0 if worst >= BAR else 1
+    wanted = options.only.split(",") if options.only else [peer.folder for peer in PEERS]
+    peers = [peer for peer in PEERS if peer.folder in wanted]
+    for peer in peers:
+        if not peer.is_installed(options.peers):
+            sys.exit(f"{peer.name} is not in {options.peers}; run benchmarks/peers/install.py.")
+    session = {
+        "started": time.strftime("%Y-%m-%d %H:%M"),
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "versions": {peer.name: peer.versions(options.peers) for peer in peers},
+        "runs": _measured(peers, options),
+    }
+    sessions = [session]
+    if options.merge and (RESULTS / f"{NAME}.json").exists():
+        earlier = json.loads((RESULTS / f"{NAME}.json").read_text())["data"]["sessions"]
+        sessions = _merged(earlier, session)
+    return _keep(sessions)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=5, help="length of one run of wrk")
+    parser.add_argument("--seconds", type=int, default=4, help="length of one run of wrk")
     parser.add_argument("--rounds", type=int, default=3)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--peer-env", default=str(cache / "marserve-benchmarks" / "torchserve"))
+    parser.add_argument("--only", default="", help="peers, separated by commas")
+    parser.add_argument("--merge", action="store_true", help="keep earlier figures of others")
+    add_option(parser)
     return parser.parse_args()
 
 
-def _peer(env: Path) -> Path:
-    """The folder of TorchServe's commands; the environment is made when it is not there."""
-    commands = env / "bin"
-    if not (commands / "torchserve").exists():
-        _say(f"making an environment for TorchServe in {env} (several GB, some minutes)")
-        subprocess.run([sys.executable, "-m", "venv", str(env)], check=True)
-        subprocess.run([str(commands / "pip"), "install", "-q", *PEER_PACKAGES], check=True)
-    return commands
+# --- measuring ------------------------------------------------------------------------------------
 
 
-def _pack(store: Path) -> None:
-    handler = HERE / "constant_handler.py"
-    command = [sys.executable, "-m", "marserve_archiver", "--model-name", "constant"]
-    command += ["--version", "1.0", "--handler", str(handler), "--export-path", str(store)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def _measured(peers: list[Peer], options: argparse.Namespace) -> list[Run]:
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        pack(work / "store", "constant", HERE / "constant_handler.py")
+        model = Model("constant", work / "store", BODY)
+        starts: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
+            OURS: lambda place: marserve(place, model)
+        }
+        for peer in peers:
+            starts[peer.name] = _start(peer, model, options.peers)
+        for number in range(options.rounds):
+            for name, start in starts.items():
+                with start(work / f"{len(runs)}") as server:
+                    wrk(server.target, 16, WARM_S, server.pid)  # compilers and caches
+                    for connections in CONNECTIONS:
+                        figure = wrk(server.target, connections, options.seconds, server.pid)
+                        key = {"server": name, "round": number + 1, "connections": connections}
+                        runs.append(key | figure.raw())
+                        _say(f"{name:22} c={connections:<3} {figure.per_s:9.0f}/s "
+                             f"p99 {figure.p99_ms:8.2f} ms  {figure.failed} failed")  # fmt: skip
+    return runs
 
 
-def _config(work: Path, name: str, extra: str) -> Path:
-    models = {"constant": {"1.0": {"marName": "constant.mar", "minWorkers": 1, "maxWorkers": 1,
-                                   "batchSize": BATCH, "maxBatchDelay": DELAY_MS}}}  # fmt: skip
-    path = work / f"{name}.properties"
-    path.write_text(
-        f"inference_address=http://127.0.0.1:{PORT}\n"
-        f"management_address=http://127.0.0.1:{PORT + 1}\n"
-        f"metrics_address=http://127.0.0.1:{PORT + 2}\n"
-        f"model_store={work / 'store'}\nload_models=constant.mar\ndisable_system_metrics=true\n"
-        f"models={json.dumps(models)}\n{extra}"
-    )
-    return path
+def _start(
+    peer: Peer, model: Model, peers: Path
+) -> Callable[[Path], AbstractContextManager[Server]]:
+    if peer in (TORCHSERVE, QUIET_TORCHSERVE):
+        return lambda place: torchserve(place, model, peers, peer is QUIET_TORCHSERVE)
+    return lambda place: running(peer.command(peers), place)
 
 
-def _torchserve(commands: Path, work: Path) -> Iterator[None]:
-    config = _config(work, "torchserve", "disable_token_authorization=true\n")
-    command = [str(commands / "torchserve"), "--start", "--foreground", "--ncs"]
-    command += ["--ts-config", str(config)]
-    environment = os.environ | {
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "LOG_LOCATION": str(work / "ts-logs"),
-        "METRICS_LOCATION": str(work / "ts-logs"),
-        "TEMP": str(work),
-        "TMPDIR": str(work),
-    }
-    yield from _running(command, environment, work)
+def _merged(earlier: list[dict[str, Any]], session: dict[str, Any]) -> list[dict[str, Any]]:
+    """The earlier sessions without the peers that have been measured anew."""
+    anew = set(session["versions"])
+    kept = []
+    for old in earlier:
+        versions = {name: v for name, v in old["versions"].items() if name not in anew}
+        if versions:
+            runs = [run for run in old["runs"] if run["server"] not in anew]
+            kept.append(old | {"versions": versions, "runs": runs})
+    return [session, *kept]
 
 
-def _marserve(work: Path) -> Iterator[None]:
-    extra = f"log_dir={work / 'logs'}\ncache_dir={work / 'cache'}\n"
-    command = [sys.executable, "-m", "marserve", "serve", "--ncs"]
-    command += ["--config", str(_config(work, "marserve", extra))]
-    yield from _running(command, dict(os.environ), work)
+# --- what it shows --------------------------------------------------------------------------------
 
 
-def _running(command: list[str], environment: dict[str, str], work: Path) -> Iterator[None]:
-    log = work / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, cwd=work, start_new_session=True
-        )
-    try:
-        _wait_until_it_predicts(process, log)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+class Findings:
+    """Medians per server and number of connections, each beside ours of the same session."""
+
+    def __init__(self, sessions: list[dict[str, Any]]) -> None:
+        self.peers: list[str] = []
+        self._figures: dict[Key, Figure] = {}
+        self._ours: dict[Key, Figure] = {}
+        for session in sessions:
+            figures = _medians(session["runs"])
+            for (name, connections), figure in figures.items():
+                if name == OURS:
+                    self._figures.setdefault((OURS, connections), figure)
+                    continue
+                if name not in self.peers:
+                    self.peers.append(name)
+                self._figures[name, connections] = figure
+                self._ours[name, connections] = figures[OURS, connections]
+
+    def figure(self, name: str, connections: int) -> Figure:
+        """The medians of one server; ours are those of the newest session."""
+        return self._figures[name, connections]
+
+    def times(self, name: str, connections: int) -> float:
+        """How many times as many requests per second we answer."""
+        theirs = self._figures[name, connections].per_s
+        return self._ours[name, connections].per_s / max(theirs, 1e-9)
+
+    def p99_ratio(self, name: str, connections: int) -> float:
+        """Our p99 in theirs: at most 1 is no worse."""
+        theirs = self._figures[name, connections].p99_ms
+        return self._ours[name, connections].p99_ms / theirs
 
 
-def _wait_until_it_predicts(process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
-        try:
-            connection.request("POST", "/predictions/constant", BODY)
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.2)
-    sys.exit(f"The server did not answer.\n{log.read_text()[-3000:]}")
+def _medians(runs: list[Run]) -> dict[Key, Figure]:
+    grouped: dict[Key, list[Figure]] = {}
+    for run in runs:
+        fields = {key: run[key] for key in Figure.__dataclass_fields__}
+        grouped.setdefault((run["server"], run["connections"]), []).append(Figure(**fields))
+    return {key: median(figures) for key, figures in grouped.items()}
 
 
-def _wrk(connections: int, seconds: int, work: Path) -> Figure:
-    script = work / "post.lua"
-    script.write_text(
-        f"wrk.method = 'POST'\nwrk.body = '{BODY}'\n"
-        "wrk.headers['Content-Type'] = 'application/json'\n"
-    )
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-    command.append(f"http://127.0.0.1:{PORT}/predictions/constant")
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
-    errors = re.search(
-        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
-    )
-    failed += sum(map(int, errors.groups())) if errors else 0
-    per_s = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert per_s is not None, text
-    return Figure(float(per_s[1]), _quantile(text, "50%"), _quantile(text, "99%"), failed)
-
-
-def _quantile(text: str, name: str) -> float:
-    found = re.search(rf"{name}\s+([\d.]+)(us|ms|s)\b", text)
-    assert found is not None, text
-    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
-
-
-def _table(
-    figures: dict[tuple[str, int], list[Figure]], options: argparse.Namespace
-) -> tuple[str, float]:
-    names = list(dict.fromkeys(name for name, _ in figures))
+def _keep(sessions: list[dict[str, Any]]) -> int:
+    found = Findings(sessions)
+    verdicts, is_met = _verdicts(found)
     lines = [
-        "# Overhead: a constant answer",
-        "",
-        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores shared by server, worker "
-        f"and load generator, Python {platform.python_version()}. Batch {BATCH}, "
-        f"delay {DELAY_MS} ms, one worker, the same archive. "
-        f"Median of {options.rounds} rounds of {options.seconds} s.",
-        "",
-        "| connections | server | requests/s | p50 ms | p99 ms | failed | times TorchServe |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        f"One worker, batches of up to 32, a small JSON body; `wrk` with one thread on the same "
+        f"cores. Medians of {sessions[0]['rounds']} rounds of {sessions[0]['seconds']} s, servers "
+        "in turns.",
     ]
-    worst = float("inf")
-    for connections in CONNECTIONS:
-        base = statistics.median(f.per_s for f in figures[names[0], connections])
-        for name in names:
-            runs = figures[name, connections]
-            per_s = statistics.median(f.per_s for f in runs)
-            p50 = statistics.median(f.p50_ms for f in runs)
-            p99 = statistics.median(f.p99_ms for f in runs)
-            failed = sum(f.failed for f in runs)
-            lines.append(
-                f"| {connections} | {name} | {per_s:,.0f} | {p50:.2f} | {p99:.2f} | {failed} "
-                f"| {per_s / base:.1f} |"
-            )
-        worst = min(worst, per_s / base)
-    lines += [
-        "",
-        f"The bar is {BAR:g} times at every number of connections; the least is {worst:.1f}.",
+    names = [OURS, *found.peers]
+    tables: dict[str, Callable[[str, int], str]] = {
+        "Requests per second": lambda name, c: f"{found.figure(name, c).per_s:,.0f}",
+        "Milliseconds at the 99th percentile": lambda name, c: (
+            f"{found.figure(name, c).p99_ms:.2f}"
+        ),
+        "CPU of the server per request, µs": lambda name, c: (
+            f"{found.figure(name, c).server_us:,.0f}"
+        ),
+        "Failed requests": lambda name, c: f"{found.figure(name, c).failed:,}",
+    }
+    for title, cell in tables.items():
+        lines += _table(title, names, cell)
+    lines += _table("MarServe answers so many times as many", found.peers,
+                    lambda name, c: f"{found.times(name, c):.2f}")  # fmt: skip
+    lines += ["", *verdicts, "", *_versions(sessions)]
+    save(NAME, "Overhead: a constant answer", {"sessions": sessions}, "\n".join(lines),
+         _picture(found, names))  # fmt: skip
+    return 0 if is_met else 1
+
+
+def _table(title: str, names: list[str], cell: Callable[[str, int], str]) -> list[str]:
+    head = " | ".join(f"{connections} conn." for connections in CONNECTIONS)
+    rows = [f"| {name} | {' | '.join(cell(name, c) for c in CONNECTIONS)} |" for name in names]
+    return ["", f"## {title}", "", f"| | {head} |", "| --- |" + " ---: |" * len(CONNECTIONS), *rows]
+
+
+def _verdicts(found: Findings) -> tuple[list[str], bool]:
+    peers = [name for name in found.peers if name not in BASELINES]
+    slower = [
+        f"{found.times(name, c):.2f} times {name} at {c}"
+        for name in peers
+        for c in CONNECTIONS
+        if found.times(name, c) <= 1
     ]
-    return "\n".join(lines) + "\n", worst
+    later = []
+    for c in CONNECTIONS:
+        best = max(peers, key=lambda name: found.p99_ratio(name, c))
+        if found.p99_ratio(best, c) > 1:
+            later.append(f"{found.p99_ratio(best, c):.2f} times that of {best} at {c}")
+    lines = [
+        f"- More requests per second than every peer at every point: {_verdict(slower)}",
+        f"- p99 no worse than the best of them: {_verdict(later)}",
+    ]
+    missed = bool(slower or later)
+    if TORCHSERVE.name in peers:
+        ratios = {c: found.times(TORCHSERVE.name, c) for c in CONNECTIONS}
+        short = [f"{ratios[c]:.1f} at {c}" for c, bar in TORCHSERVE_BARS.items() if ratios[c] < bar]
+        told = ", ".join(f"{ratio:.1f} at {c}" for c, ratio in ratios.items())
+        bars = ", ".join(f"{bar:g} at {c}" for c, bar in TORCHSERVE_BARS.items())
+        lines.append(f"- Times TorchServe ({told}), wanted {bars}: {_verdict(short)}")
+        missed |= bool(short)
+    return lines, not missed
+
+
+def _verdict(exceptions: list[str]) -> str:
+    return f"missed ({'; '.join(exceptions)})." if exceptions else "met."
+
+
+def _versions(sessions: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for session in sessions:
+        told = [
+            " ".join(f"{name} {version}" for name, version in versions.items())
+            for versions in session["versions"].values()
+        ]
+        lines.append(f"Measured {session['started']}: {', '.join(told)}.")
+    return lines
+
+
+def _picture(found: Findings, names: list[str]) -> Any:
+    picture, (rates, tails) = plot(columns=2, height=4.2)
+    for place, name in enumerate(names):
+        style = "--" if name in BASELINES else "-"
+        for axis, attribute in ((rates, "per_s"), (tails, "p99_ms")):
+            values = [getattr(found.figure(name, c), attribute) for c in CONNECTIONS]
+            axis.plot(CONNECTIONS, values, f"o{style}", color=colour(place), label=name)
+    for axis, title in ((rates, "requests per second"), (tails, "p99, ms")):
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xticks(CONNECTIONS, [str(c) for c in CONNECTIONS])
+        axis.set_xlabel("connections")
+        axis.set_title(title)
+    tails.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return picture
 
 
 def _say(text: str) -> None:

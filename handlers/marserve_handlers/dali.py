@@ -14,10 +14,11 @@ import torch
 
 from marserve_handlers.contract import Context
 from marserve_handlers.errors import HandlerLoadFailed, PredictionException
+from marserve_handlers.images import IMAGENET_MEAN, IMAGENET_STD
 from marserve_handlers.packages import required
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
-from marserve_handlers.vision import IMAGENET_MEAN, IMAGENET_STD, VisionHandler, likeliest
+from marserve_handlers.vision import VisionHandler, likeliest
 
 _WHO: Final = "the handler dali_image_classifier"
 _INSTALL: Final = "nvidia-dali-cuda130 (or the one of your CUDA release)"

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torchvision import transforms
 
+from marserve_handlers.images import rgb
 from marserve_handlers.labels import map_class_to_label
+from marserve_handlers.optimize_changes import is_script
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
-from marserve_handlers.vision import VisionHandler, rgb
+from marserve_handlers.vision import VisionHandler
 
 
 class ObjectDetector(VisionHandler):
@@ -36,7 +38,7 @@ class ObjectDetector(VisionHandler):
         images = [self._image(row_value(row)).to(self.device) for row in data]
         same_size = len({image.shape for image in images}) == 1
         # compiled models are strict: they take the list that torchvision's documentation names
-        if same_size and not isinstance(self.model, torch.jit.ScriptModule):
+        if same_size and not is_script(self.model):
             return torch.stack(images)
         return images
 

@@ -1,4 +1,8 @@
-"""Which device a worker's model is on: the rule, and what a device needs before it computes."""
+"""Which device a worker's model is on, what a device needs before it computes, and the way there.
+
+A worker computes on one stream of its own. Batches go to a GPU from pinned memory, without the
+worker waiting: what is computed from them waits on the stream, and whoever reads the answer.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,39 @@ def choose_device(gpu_id: int | str | None) -> torch.device:
 
 
 def prepare(device: torch.device) -> None:
-    """Let a GPU with tensor cores multiply 32-bit matrices on them, and make an XPU the default."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        torch.set_float32_matmul_precision("high")
+    """Let a GPU with tensor cores multiply 32-bit matrices on them; give the worker its stream.
+
+    The device becomes the default of the calling thread, which is the one that runs the handler,
+    and so does a new stream of a GPU.
+    """
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            torch.set_float32_matmul_precision("high")
+        torch.cuda.set_device(device)
+        new_stream: Any = torch.cuda.Stream
+        torch.cuda.set_stream(new_stream(device))
     if device.type == "xpu":
         torch.xpu.set_device(device)
+
+
+def on_device(data: Any, device: Any) -> Any:
+    """A batch where the model is; `data` itself when it is there already.
+
+    Args:
+        data: a tensor, or something with a method `to`.
+        device: of the model; handlers set it to numbers and texts as well.
+    """
+    is_gpu = isinstance(device, torch.device) and device.type == "cuda"
+    if not is_gpu or not isinstance(data, torch.Tensor) or data.device.type != "cpu":
+        return data.to(device)
+    # torch keeps the pinned copy until the stream has read it
+    return data.pin_memory().to(device, non_blocking=True)
+
+
+def settle(device: torch.device) -> None:
+    """Wait until a GPU has what loading sent there: other threads use other streams."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def is_switched_on(variable: str) -> bool:

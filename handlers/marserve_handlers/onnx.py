@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +35,7 @@ def open_session(path: Path, map_location: str | None) -> Any:
     if map_location == "cuda":
         providers.insert(0, "CUDAExecutionProvider")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count() or 0
+    options.intra_op_num_threads = torch.get_num_threads()  # the worker's share of the cores
     try:
         return onnxruntime.InferenceSession(str(path), providers=providers, sess_options=options)
     except Exception as error:  # its errors have no common base

@@ -17,7 +17,8 @@ from torch.profiler import record_function
 
 from marserve_handlers.compile import accelerated
 from marserve_handlers.contract import Context
-from marserve_handlers.devices import choose_device, prepare
+from marserve_handlers.deferred_init import build
+from marserve_handlers.devices import choose_device, on_device, prepare, settle
 from marserve_handlers.errors import PredictionException
 from marserve_handlers.exported import (
     is_compiled_package,
@@ -28,6 +29,8 @@ from marserve_handlers.exported import (
 from marserve_handlers.labels import LABELS_FILE, load_label_mapping
 from marserve_handlers.model_files import find_file, import_file, list_classes_from_module
 from marserve_handlers.onnx import is_session, open_session, run_session
+from marserve_handlers.optimize import optimize
+from marserve_handlers.optimize_report import Report
 from marserve_handlers.profiler import is_wanted, log_summary, profiler
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
@@ -46,6 +49,7 @@ class BaseHandler:
         initialized: whether `initialize` is done.
         context: the worker's context.
         model_pt_path: the weights file, or None.
+        optimization: what came of `optimize` in the YAML file; None: it asks for nothing.
     """
 
     def __init__(self) -> None:
@@ -61,6 +65,7 @@ class BaseHandler:
         self.explain = False
         self.target: Any = 0
         self.profiler_args: dict[str, Any] = {}
+        self.optimization: Report | None = None
 
     # --- loading ------------------------------------------------------------------------------
 
@@ -71,8 +76,8 @@ class BaseHandler:
             RuntimeError: there is nothing that could be loaded, or the weights do not fit.
             ValueError: the model file does not define exactly one class, or `pt2` in the YAML file
                 is neither text nor a map.
-            HandlerLoadFailed: the model file raises, the weights would run code, or a package that
-                the model needs is missing.
+            HandlerLoadFailed: the model file raises, the weights would run code, a package that
+                the model needs is missing, or `optimize` in the YAML file has a wrong value.
         """
         self.context = context
         self.manifest = context.manifest
@@ -91,8 +96,11 @@ class BaseHandler:
             self.model.to(self.device)
             with contextlib.suppress(NotImplementedError):  # exported programs have one mode only
                 self.model.eval()
-            self.model = accelerated(self.model, self.model_yaml_config, self.device)
         self.mapping = load_label_mapping(Path(model_dir) / LABELS_FILE)
+        self.optimization = optimize(self)
+        if isinstance(self.model, torch.nn.Module):
+            self.model = accelerated(self.model, self.model_yaml_config, self.device)
+        settle(self.device)
         self.initialized = True
 
     def get_device(self) -> torch.device:
@@ -156,9 +164,11 @@ class BaseHandler:
         if file is None:
             raise RuntimeError(f"Missing the {model_file} file")
         module = import_file(file, Path(model_dir), "model file")
-        model = _model_class(list_classes_from_module(module))()
-        if model_pt_path is not None:
-            fill(model, read_state_dict(Path(model_pt_path)))
+        model, fills = build(_model_class(list_classes_from_module(module)))
+        if model_pt_path is None:
+            fills.catch_up()
+        else:
+            fill(model, read_state_dict(Path(model_pt_path)), fills)
         return model
 
     # --- a batch ------------------------------------------------------------------------------
@@ -216,7 +226,7 @@ class BaseHandler:
                     400,
                 )
         try:
-            return torch.as_tensor(values, device=self.device)
+            return on_device(torch.as_tensor(values), self.device)
         except (TypeError, ValueError) as error:
             raise PredictionException(f"The input is not a tensor: {error}.", 400) from error
 
@@ -226,7 +236,7 @@ class BaseHandler:
         with torch.inference_mode():
             if is_session(self.model):
                 return run_session(self.model, data, *args, **kwargs)
-            return self.model(data.to(self.device), *args, **kwargs)
+            return self.model(on_device(data, self.device), *args, **kwargs)
 
     @timed
     def postprocess(self, data: Any) -> Any:
@@ -241,8 +251,11 @@ class BaseHandler:
     # --- descriptions and explanations --------------------------------------------------------
 
     def describe_handle(self) -> Any:
-        """What a description of the model shall add; subclasses may say something."""
-        return None
+        """What a description of the model shall add: how it was optimised, if that was asked for.
+
+        Subclasses may say something else.
+        """
+        return None if self.optimization is None else {"optimization": self.optimization.facts()}
 
     def explain_handle(self, data_preprocess: Any, raw_data: Any) -> Any:
         """Explanations for the batch, from the subclass's `get_insights`.

@@ -12,18 +12,16 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torchvision import transforms
 
 from marserve_handlers.contract import Context
+from marserve_handlers.devices import on_device
 from marserve_handlers.errors import PredictionException
 from marserve_handlers.explanations import captum_attr, class_index, known_class
+from marserve_handlers.images import ImagenetTransforms, SideBySide, made_up_images
 from marserve_handlers.labels import map_class_to_label
 from marserve_handlers.row import row_value
 from marserve_handlers.timing import timed
 from marserve_handlers.torch import BaseHandler
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class VisionHandler(BaseHandler):
@@ -69,39 +67,37 @@ class VisionHandler(BaseHandler):
         Raises:
             PredictionException: a row is none of these (400).
         """
-        return torch.stack([self._image(row_value(row)) for row in data]).to(self.device)
+        values = [row_value(row) for row in data]
+        return on_device(self._batch(values), self.device)
+
+    def sample_rows(self, count: int) -> list[dict[str, Any]]:
+        """Rows with made-up images, on which an optimised model is compared with the plain one."""
+        return [{"body": bytearray(image)} for image in made_up_images(count)]
+
+    def _batch(self, values: list[Any]) -> torch.Tensor:
+        usual = self.image_processing
+        is_usual = isinstance(usual, ImagenetTransforms) and usual.is_untouched
+        if is_usual and values and not any(isinstance(value, list) for value in values):
+            # only here: transforms of somebody else's need not stand threads
+            pixels = self._side_by_side.map(lambda one: usual.pixels(_image_of(one)), values)
+            batch: torch.Tensor = usual.normalised(pixels)
+            return batch
+        return torch.stack([self._image(value) for value in values])
+
+    @functools.cached_property
+    def _side_by_side(self) -> SideBySide:
+        return SideBySide()
 
     def _image(self, value: Any) -> torch.Tensor:
         if isinstance(value, list):
             return _from_lists(value)
-        if isinstance(value, str):
-            value = _from_base64(value)
-        if not isinstance(value, bytes | bytearray):
-            raise PredictionException(
-                "The input must be an image file, its base64 text or a nested list of numbers, "
-                f"not {type(value).__name__}.",
-                400,
-            )
-        tensor: torch.Tensor = self.image_processing(_open(value))
+        tensor: torch.Tensor = self.image_processing(_image_of(value))
         return tensor
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Grey, palette and transparent images in the three channels that ImageNet models take."""
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def imagenet_transforms() -> Any:
+def imagenet_transforms() -> ImagenetTransforms:
     """A PIL image to a normalised tensor of shape (3, 224, 224): its middle, as ImageNet has it."""
-    return transforms.Compose(
-        [
-            rgb,
-            transforms.Resize(256),
-            transforms.CenterCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        ]
-    )
+    return ImagenetTransforms()
 
 
 class ImageClassifier(VisionHandler):
@@ -140,6 +136,18 @@ def likeliest(scores: torch.Tensor, topk: int, mapping: dict[str, str] | None) -
     count = min(topk, probabilities.shape[1])
     values, classes = torch.topk(probabilities, count, dim=1)
     return map_class_to_label(values.tolist(), mapping, classes.tolist())
+
+
+def _image_of(value: Any) -> Image.Image:
+    if isinstance(value, str):
+        value = _from_base64(value)
+    if not isinstance(value, bytes | bytearray):
+        raise PredictionException(
+            "The input must be an image file, its base64 text or a nested list of numbers, "
+            f"not {type(value).__name__}.",
+            400,
+        )
+    return _open(value)
 
 
 def _from_base64(text: str) -> bytes:

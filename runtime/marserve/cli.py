@@ -19,6 +19,7 @@ import click
 
 from marserve import config as configuration
 from marserve import model_views, terminal, torchserve_cli
+from marserve.bench_command import bench
 from marserve.client import Client, ServerError, ServerRefused
 from marserve.client_commands import config_option, models, predict
 from marserve.config import Config
@@ -329,6 +330,7 @@ def reference() -> None:
 
 main.add_command(models)
 main.add_command(predict)
+main.add_command(bench)
 
 
 def _loaded(

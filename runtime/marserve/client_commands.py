@@ -224,9 +224,9 @@ def predict(
     timeout_s: float,
 ) -> None:
     """Send one request to a model and print the answer."""
-    url = inference_url or _configured_url(config_file, "inference")
+    url = inference_url or configured_url(config_file, "inference")
     client = _client(url, "--inference", timeout_s)
-    content_type = content_type or _guessed(str(getattr(source, "name", "")))
+    content_type = content_type or guessed_type(str(getattr(source, "name", "")))
     answer = client.predict(name, version, source.read(), content_type)
     out = sys.stdout.buffer
     out.write(answer.body)
@@ -242,7 +242,7 @@ def management_client(
     url: str | None, config_file: Path | None, *, answer_timeout_s: float = 300.0
 ) -> Client:
     """A client of the management port, which `url` names or else the configuration."""
-    found = url or _configured_url(config_file, "management")
+    found = url or configured_url(config_file, "management")
     return _client(found, "--management", answer_timeout_s)
 
 
@@ -254,7 +254,8 @@ def _client(url: str, option: str, answer_timeout_s: float) -> Client:
         raise click.UsageError(f"{option}: {error}") from error
 
 
-def _configured_url(config_file: Path | None, port: str) -> str:
+def configured_url(config_file: Path | None, port: str) -> str:
+    """Where the server of this configuration listens: `port` is inference, management, metrics."""
     loaded = config.load(config_file, {}, os.environ, Path.cwd()).config
     address: Address = getattr(loaded, port)
     if address.port or address.is_unix:
@@ -275,7 +276,8 @@ def _actual_url(loaded: Config, port: str) -> str:
     return server.addresses[port]
 
 
-def _guessed(file_name: str) -> str:
+def guessed_type(file_name: str) -> str:
+    """The Content-Type that a file's name suggests."""
     known = mimetypes.MimeTypes()  # without the machine's own tables: the same everywhere
     content_type, encoding = known.guess_type(file_name)
     return content_type if content_type and not encoding else "application/octet-stream"

@@ -25,7 +25,7 @@ from marserve.errors import (
     QueueFull,
     ShuttingDown,
 )
-from marserve.events import Bus, QueueChanged
+from marserve.events import BatchFormed, Bus, QueueChanged, RequestsDropped
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
@@ -75,6 +75,8 @@ class Deployment:
         self._scaling: asyncio.TimerHandle | None = None
         self._most_workers = plan.most_workers
         self._launcher = plan.launcher
+        self._is_plain = not (settings.use_job_ticket or settings.client_timeout_ms)
+        self._depth_is_told = True
         self._pool = Pool(plan, supervisor, bus, new_worker_id, self)
         self._batcher = self._make_batcher(plan)
 
@@ -82,13 +84,19 @@ class Deployment:
         settings = self.settings
         if plan.sequence_headers is None:
             return Batcher(
-                Limits(settings.batch_size, settings.max_batch_delay_ms / 1000.0),
+                Limits(
+                    settings.batch_size,
+                    settings.max_batch_delay_ms / 1000.0,
+                    settings.max_batch_bytes or None,
+                ),
                 settings.response_timeout_s,
                 has_idle=lambda: self._pool.has_idle,
                 send=self._send,
                 on_depth=self._depth_changed,
                 # only of many that share a worker must one sometimes be alone
                 has_quiet=(lambda: self._pool.has_quiet) if plan.max_in_flight > 1 else None,
+                idle=lambda: self._pool.idle_count,
+                on_late=self._came_too_late,
             )
         return SequenceBatcher(
             SequenceLimits(
@@ -114,6 +122,20 @@ class Deployment:
         Raises:
             NoWorkers, QueueFull, NoJobTicket, SequenceRefused, ShuttingDown: it is not taken.
         """
+        batcher = self._batcher
+        if not (
+            self._is_plain
+            and self._pool.is_serving
+            and not self._closing
+            and batcher.depth < self.settings.queue_size
+            and batcher.waiting_bytes < MAX_WAITING_BYTES
+        ):
+            self._check_admission(version_named)
+        batcher.submit(job)
+        if not self._is_plain or not self._pool.is_serving:
+            self._admitted(job)
+
+    def _check_admission(self, version_named: str | None) -> None:
         refused = refusal(
             Load(
                 self._batcher.depth,
@@ -128,9 +150,12 @@ class Deployment:
         )
         if refused is not None:
             raise self._refusal(refused, version_named)
-        self._batcher.submit(job)
-        if self.settings.client_timeout_ms:
-            limit_s = self.settings.client_timeout_ms / 1000.0
+
+    def _admitted(self, job: Job) -> None:
+        limit_s = self.settings.client_timeout_ms / 1000.0
+        if limit_s and (job.deadline is None or job.queued_at + limit_s < job.deadline):
+            if job.time_limit is not None:
+                job.time_limit.cancel()
             job.time_limit = self._loop.call_later(limit_s, self._time_out, job)
         if self._pool.wanted == 0:
             self._rescale()
@@ -153,7 +178,7 @@ class Deployment:
         match reason:
             case Refusal.QUEUE_FULL:
                 depth = self._batcher.depth
-                return QueueFull(self.ref.name, depth, retry_after_s(depth, self._rate))
+                return QueueFull(self.ref.name, depth, retry_after_s(depth, self._drained_per_s))
             case Refusal.NO_WORKERS:
                 cause = self._pool.last_error if self._pool.is_hopeless else None
                 return NoWorkers(self.ref.name, version_named, cause)
@@ -165,6 +190,18 @@ class Deployment:
                 )
             case Refusal.CLOSING:
                 return ShuttingDown(f'Model "{self.ref.name}" is being unloaded.')
+
+    @property
+    def _drained_per_s(self) -> float:
+        """How many requests a second leave the queue while it is long."""
+        if isinstance(self._batcher, Batcher):
+            fixed_s, each_s, limit = self._batcher.learned()
+            if fixed_s + each_s > 0.0:
+                return self._pool.ready * limit / (fixed_s + each_s * limit)
+        return self._rate
+
+    def _came_too_late(self, count: int) -> None:
+        self._bus.publish(RequestsDropped(self.ref, count, "deadline"))
 
     def describe_itself(self, job: Job) -> None:
         """Have the handler describe itself; its answer resolves the job, which is never batched.
@@ -179,6 +216,9 @@ class Deployment:
     def _send(self, jobs: list[Job]) -> None:
         self._running += len(jobs)
         self._pool.send(jobs)
+        batcher = self._batcher
+        if isinstance(batcher, Batcher):
+            self._bus.publish(BatchFormed(self.ref, len(jobs), batcher.held_s, batcher.learned()))
         if self._scaler is not None:
             self._scaler.saw(self._pool.busy)
 
@@ -200,6 +240,18 @@ class Deployment:
         self._rate += 0.1 * (len(jobs) / max(took_s, 1e-6) - self._rate)
         self._batcher.answered(jobs, took_s)
         self._check_emptied()
+
+    def on_out_of_memory(self, size: int) -> None:
+        """A batch of `size` was too large for a worker's memory: those to come are smaller."""
+        if isinstance(self._batcher, Batcher):
+            self._batcher.ran_out_of_memory(size)
+            limit = self._batcher.learned().limit
+            _log.warning(
+                "%s: a batch of %d needed more memory than there is; from now on at most %d "
+                "requests go together, and slowly more if that works out. Set batchSize to %d or "
+                "less to have it so from the start.",
+                *(self.ref, size, limit, limit),
+            )
 
     def on_room(self, worker: str, room: int) -> list[Job]:
         """Some that wait may join what this worker goes on with."""
@@ -365,9 +417,15 @@ class Deployment:
         return VersionState.FAILED if self._pool.is_failing else VersionState.LOADING
 
     def _depth_changed(self, depth: int) -> None:
-        self._bus.publish(QueueChanged(self.ref, depth))
+        if self._depth_is_told:  # once in a turn of the loop, however many requests it brings
+            self._depth_is_told = False
+            self._loop.call_soon(self._tell_depth)
         if depth == 0:
             self._check_emptied()
+
+    def _tell_depth(self) -> None:
+        self._depth_is_told = True
+        self._bus.publish(QueueChanged(self.ref, self._batcher.depth))
 
     def _check_emptied(self) -> None:
         if self._closing and self._running == 0 and self._batcher.depth == 0:

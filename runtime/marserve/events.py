@@ -22,8 +22,18 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The base of all events."""
 
 
-class RequestAnswered(Event, frozen=True, gc=False):
-    """An inference request got its one answer. Published once per request: keep it small."""
+class Origin(msgspec.Struct):
+    """Where requests come from: one object for all that a connection sends to one target."""
+
+    method: str
+    path: str
+    client: str
+    line: str = ""
+    """What the access log says of it, once it has been found out."""
+
+
+class RequestAnswered(msgspec.Struct, frozen=True, gc=False):
+    """An inference request got its one answer."""
 
     name: str
     version: str | None
@@ -31,9 +41,13 @@ class RequestAnswered(Event, frozen=True, gc=False):
     status: int
     latency_s: float
     """From the last byte of the request to the answer being handed to the socket."""
-    method: str
-    path: str
-    client: str
+    origin: Origin
+
+
+class RequestsAnswered(Event, frozen=True, gc=False):
+    """All that were answered in one turn of the loop: observing many costs little more than one."""
+
+    requests: list[RequestAnswered]
 
 
 class BatchAnswered(Event, frozen=True, gc=False):
@@ -49,6 +63,26 @@ class BatchAnswered(Event, frozen=True, gc=False):
     """From dispatch to answer, seen by the server; the rest over `handler_s` is transport."""
     request_ids: tuple[str, ...] = ()
     """In the order of `queue_s`; for the metrics log."""
+
+
+class BatchFormed(Event, frozen=True, gc=False):
+    """A batch left the queue for a worker."""
+
+    ref: ModelRef
+    size: int
+    held_s: float
+    """For how long it was held back, while a worker was free, to fill."""
+    learned: tuple[float, float, int]
+    """What a batch takes however small it is, what each request adds (both in seconds, 0 while
+    nothing is known), and how many requests may go together now."""
+
+
+class RequestsDropped(Event, frozen=True, gc=False):
+    """Requests that waited were answered with an error, as they would have come too late."""
+
+    ref: ModelRef
+    count: int
+    reason: str
 
 
 class BatchLate(Event, frozen=True, gc=False):
@@ -89,15 +123,20 @@ class HttpAnswered(Event, frozen=True, gc=False):
 class GrpcAnswered(Event, frozen=True, gc=False):
     """A gRPC call ended (any service, any outcome).
 
-    A prediction has its `RequestAnswered` besides, with the method "gRPC".
+    A prediction has its `RequestAnswered` besides, with the same origin.
     """
 
-    path: str
-    """`package.Service/Method`."""
-    client: str
+    origin: Origin
+    """Its method is "gRPC", its path `package.Service/Method`."""
     code: int
     """gRPC's number for the outcome."""
     duration_s: float
+
+
+class GrpcCallsAnswered(Event, frozen=True, gc=False):
+    """All gRPC calls of one port that ended in one turn of the loop."""
+
+    calls: list[GrpcAnswered]
 
 
 class RequestRefused(Event, frozen=True, gc=False):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from marserve.directory import Directory
 from marserve.errors import MarServeError
-from marserve.events import Bus, RequestRefused
+from marserve.events import Bus, RequestAnswered, RequestRefused, RequestsAnswered
 from marserve.request import Job, OnPiece, ReplyTo, Request
 
 
@@ -17,6 +18,8 @@ class Inference:
         self._directory = directory
         self._bus = bus
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._answered: list[RequestAnswered] = []
 
     def infer(
         self,
@@ -36,12 +39,26 @@ class Inference:
             and `reply_to` will not be called.
         """
         job = Job(request, self._clock(), reply_to, on_piece)
+        self.start(job, name, version)
+        return job
+
+    def start(self, job: Job, name: str, version: str | None) -> None:
+        """As `infer`, with a job of the caller's own."""
         try:
             self._directory.lookup(name, version).submit(job, version)
         except MarServeError as error:
             self._bus.publish(RequestRefused(name, error.kind.name.lower()))
             raise
-        return job
+
+    def answered(self, answered: RequestAnswered) -> None:
+        """A front has answered a request. Those of one turn of the loop are published together."""
+        if not self._answered:
+            self._loop.call_soon(self._publish_answered)
+        self._answered.append(answered)
+
+    def _publish_answered(self) -> None:
+        answered, self._answered = self._answered, []
+        self._bus.publish(RequestsAnswered(answered))
 
     def is_healthy(self) -> bool:
         """Whether no model's default version lacks workers for longer than it may.

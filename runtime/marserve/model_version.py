@@ -67,6 +67,8 @@ class Settings:
     """Between min_workers and max_workers, one more starts when a request waited so long."""
     scale_down_idle_s: int = 60
     """… and one ends when fewer would have done for so long."""
+    max_batch_bytes: int = 0
+    """What the bodies of a batch may add up to (maxBatchBytes); 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)

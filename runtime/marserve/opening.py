@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from marserve.config import Config, ModelOverrides
 from marserve.deployment import Deployment, Origin
 from marserve.errors import ArchiveRefused, InvalidInput, LoadFailed
@@ -23,11 +21,13 @@ from marserve.registry import model_config
 from marserve.registry.model_config import ModelConfig, TorchRun
 from marserve.registry.precedence import Sources, decide
 from marserve.registry.store import ModelStore, Unpacked
+from marserve.workers.cores import available_cores, available_processors
 from marserve.workers.devices import Devices
 from marserve.workers.environments import Environment, Environments
 from marserve.workers.launched import Launcher, Ports, is_installed
 from marserve.workers.messages import Load
 from marserve.workers.supervisor import Supervisor
+from marserve.workers.thread_share import thread_share
 from marserve.workers.torchrun import IN_RANKS, CpuLaunch, TorchRunLaunch, split
 from marserve.workers.worker import WorkerPlan
 
@@ -68,6 +68,8 @@ class Opener:
         self._environments = environments
         self._ids = itertools.count(config.initial_worker_port)
         self._ports = Ports(config.initial_distribution_port)
+        self._cores = available_cores()
+        self._processors = available_processors()
 
     async def find(self, url: str, s3_sse_kms: bool = False, *, again: bool = False) -> Found:
         """The archive that `url` names, fetched if it is elsewhere, verified and unpacked.
@@ -128,8 +130,8 @@ class Opener:
             raise ArchiveRefused("Model name is not defined.")
         ref = checked_ref(name, manifest.model_version)
         overrides = self._config.models.get(ref.name, {}).get(ref.version, ModelOverrides())
-        cores = psutil.cpu_count() or 1
-        settings = decide(Sources(wish, found.yaml, overrides, self._config, at_startup, cores))
+        sources = Sources(wish, found.yaml, overrides, self._config, at_startup, self._processors)
+        settings = decide(sources)
         self._handler(found, settings)
         return ref, settings
 
@@ -181,6 +183,7 @@ class Opener:
         round_size = settings.batch_size if settings.continuous_batching else None
         if round_size is not None and settings.sequence_batching:
             round_size *= 2  # as TorchServe does
+        launcher = self._launcher(found, ref, settings, environment)
         plan = WorkerPlan(
             ref=ref,
             load=load,
@@ -196,13 +199,18 @@ class Opener:
             next_devices=self._devices.chooser(settings),
             most_workers=most_workers,
             is_shown_own_devices=settings.parallel_type == "custom",
-            launcher=self._launcher(found, ref, settings, environment),
+            launcher=launcher,
+            # launchers of torch set the threads of what they start themselves
+            threads_for=self._threads_for if launcher is None else lambda workers: None,
             sequence_headers=headers if settings.sequence_batching else None,
             round_size=round_size,
         )
         origin = Origin(ref, found.url, at_startup)
         new_id = self._namer(settings)
         return Deployment(origin, settings, plan, self._supervisor, self._bus, new_id)
+
+    def _threads_for(self, workers: int) -> int | None:
+        return thread_share(self._cores, workers, self._supervisor.environ)
 
     async def _environment(self, found: Found, ref: ModelRef, settings: Settings) -> Environment:
         """Where the model's own packages are, if it brings some and may."""

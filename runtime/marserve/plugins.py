@@ -18,7 +18,7 @@ import pluggy
 
 from marserve.frameworks import imported_frameworks
 from marserve_archiver.manifest import Manifest
-from marserve_handlers import hookspecs
+from marserve_handlers import builtin, hookspecs
 from marserve_handlers.errors import HandlerLoadFailed
 from marserve_handlers.model_files import find_file
 
@@ -134,6 +134,17 @@ class Plugins:
             other for name, other in self._pluggy.list_name_plugin() if name != plugin and other
         ]
         return self._pluggy.subset_hook_caller(hook, others)
+
+
+def find_handler(name: str) -> object | None:
+    """The handler called `name`, or None. Plugins are loaded unless a built-in has the name.
+
+    Raises:
+        HandlerLoadFailed: nobody has it, but a plugin failed when it was asked.
+    """
+    if name in builtin.BUILT_INS:
+        return builtin.marserve_handler(name)
+    return load_plugins().find_handler(name)
 
 
 def load_plugins() -> Plugins:

@@ -25,6 +25,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     headers: list[Header]
+    """Shared by all requests whose heads are the same: not to be changed."""
     parts: list[RequestPart]
     explain: bool | None = None
     """Whether an explanation is asked for; None: the route does not say, so no handler sees it."""
@@ -50,6 +51,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     phrase: str | None = None
     headers: list[Header] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to it but a body: nearly always."""
+        return self.status == 200 and self.headers is None and self.phrase is None
+
 
 Reply: TypeAlias = Answer | MarServeError
 """Exactly one of these reaches whoever asked."""
@@ -73,74 +79,80 @@ class Job:
     and its answer is thrown away.
 
     A handler that streams gives pieces before the answer: each goes to `on_piece`, the last one is
-    the answer. Whoever passes no `on_piece` gets them joined, as one answer.
+    the answer. Whoever passes no `on_piece` gets them joined, as one answer. A front that makes
+    very many jobs overrides `deliver` and `deliver_piece` instead of passing functions.
     """
 
-    __slots__ = (
-        "_on_piece",
-        "_pieces",
-        "_reply_to",
-        "attempts",
-        "dispatched_at",
-        "has_streamed",
-        "on_closed",
-        "queued_at",
-        "request",
-        "time_limit",
-    )
+    # Made for every request: what hardly ever differs is an attribute of the class.
+    attempts = 0
+    dispatched_at = 0.0
+    """When its worker got it; 0 until then."""
+    is_open = True
+    """Whether somebody still waits for the answer."""
+    has_streamed = False
+    """Whether a piece is out already: the request must not be tried again then."""
+    on_closed: Callable[[Job], None] | None = None
+    """Called when nobody waits for the answer any more, while the job itself still waits: set
+    and cleared by the queue that holds it."""
+    deadline: float | None = None
+    """By when its client must have the answer, by the clock of `queued_at`; None: no limit."""
+    time_limit: Timer | None = None
+    """What ends the wait of a client that may wait only so long; cancelled with its end, as it
+    would keep the request until then."""
+    _pieces: list[Answer] | None = None
+    _reply_to: ReplyTo | None = None
+    _on_piece: OnPiece | None = None
 
     def __init__(
         self,
         request: Request,
         queued_at: float,
-        reply_to: ReplyTo,
+        reply_to: ReplyTo | None = None,
         on_piece: OnPiece | None = None,
     ) -> None:
         self.request = request
         self.queued_at = queued_at
-        self.dispatched_at = queued_at
-        self.attempts = 0
-        self.has_streamed = False
-        """Whether a piece is out already: the request must not be tried again then."""
-        self.on_closed: Callable[[Job], None] | None = None
-        """Called when nobody waits for the answer any more, while the job itself still waits: set
-        and cleared by the queue that holds it."""
-        self.time_limit: Timer | None = None
-        """What ends the wait of a client that may wait only so long; cancelled with its end, as it
-        would keep the request until then."""
-        self._reply_to: ReplyTo | None = reply_to
-        self._on_piece = on_piece
-        self._pieces: list[Answer] = []
-
-    @property
-    def is_open(self) -> bool:
-        """Whether somebody still waits for the answer."""
-        return self._reply_to is not None
+        if reply_to is not None:
+            self._reply_to = reply_to
+        if on_piece is not None:
+            self._on_piece = on_piece
 
     def resolve(self, reply: Reply) -> None:
         """Hand the answer to whoever asked, if nothing was handed to them before."""
-        reply_to, self._reply_to = self._reply_to, None
-        self._on_piece = None
-        if reply_to is not None:
-            if self._pieces and isinstance(reply, Answer):
-                reply = _joined([*self._pieces, reply])
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self._pieces and isinstance(reply, Answer):
+            reply = _joined([*self._pieces, reply])
+        if self.on_closed is not None or self.time_limit is not None:
             self._close()
-            reply_to(self, reply)
+        self.deliver(reply)
 
     def stream(self, piece: Answer) -> None:
         """Hand on one piece of an answer whose end is still to come."""
         self.has_streamed = True
-        if self._reply_to is None:
-            return
-        if self._on_piece is None:
+        if self.is_open and not self.deliver_piece(piece):
+            if self._pieces is None:
+                self._pieces = []
             self._pieces.append(piece)
-        else:
-            self._on_piece(self, piece)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
+        self.is_open = False
         self._reply_to = self._on_piece = None
         self._close()
+
+    def deliver(self, reply: Reply) -> None:
+        """The one answer, on its way to whoever asked."""
+        if self._reply_to is not None:
+            self._reply_to(self, reply)
+
+    def deliver_piece(self, piece: Answer) -> bool:
+        """One piece of the answer; False: whoever asked wants it whole."""
+        if self._on_piece is None:
+            return False
+        self._on_piece(self, piece)
+        return True
 
     def _close(self) -> None:
         if self.time_limit is not None:

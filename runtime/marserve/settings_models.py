@@ -120,8 +120,9 @@ WORKERS = (
         "max_batch_delay",
         whole_number(0),
         "100",
-        "The longest that the oldest request of a batch waits for company. A free worker "
-        "takes what is there at once, so this is a bound and not a pause.",
+        "The longest that a batch is held back for company while a worker is free. A free worker "
+        "takes what is there at once, unless others are about to return: this is a bound and "
+        "not a pause.",
         "max_batch_delay_ms",
         unit="ms",
     ),

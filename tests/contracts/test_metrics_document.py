@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.harness.answers import called, told
 
 from marserve.events import (
     BatchAnswered,
+    BatchFormed,
     Bus,
-    GrpcAnswered,
     HandlerMetric,
     QueueChanged,
-    RequestAnswered,
     RequestRefused,
+    RequestsDropped,
     WorkerExited,
     WorkerReady,
     WorkersChanged,
@@ -28,6 +29,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(
     r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([\w, ]*)\| (?P<meaning>\S.*) \|$", re.MULTILINE
 )
+
 REF = ModelRef("m", "1.0")
 
 
@@ -46,13 +48,15 @@ def shown():
         WorkersChanged(REF, 1, 1, 1),
         WorkerReady(REF, "9000", 7, 1.5),
         WorkerExited(REF, "9001", 8, False, "killed"),
-        RequestAnswered("m", None, 200, 0.1, "POST", "/predictions/m", "127.0.0.1:1"),
+        told("m", None, 200, 0.1, "POST", "/predictions/m", "127.0.0.1:1"),
         RequestRefused("m", "queue_full"),
         QueueChanged(REF, 1),
+        BatchFormed(REF, 1, 0.001, (0.008, 0.001, 4)),
+        RequestsDropped(REF, 1, "deadline"),
         BatchAnswered(REF, 1, (0.1,), 0.1, 0.2),
         HandlerMetric(REF, "HandlerTime", 1.5, "ms", "gauge", figures),
         HandlerMetric(REF, "odd", 1.0, "", "summary", {}),
-        GrpcAnswered("a.B/C", "127.0.0.1:1", 0, 0.1),
+        called("a.B/C", "127.0.0.1:1", 0, 0.1),
     ):
         bus.publish(event)
     text = generate_latest(metrics.registry).decode()

@@ -149,3 +149,23 @@ def test_an_explanation_comes_from_captum(server, loaded):
 
     assert (text.status, text.json()["words"]) == (200, ["not", "good"])
     assert (pixels.status, len(pixels.json())) == (200, 3)
+
+
+def test_workers_of_a_version_map_the_same_file_of_weights(server):
+    assert server.manage("PUT", "/models/eager?min_worker=2&synchronous=true").status == 200
+    pids = server.pids("eager")
+    assert len(pids) >= 2
+    mapped = [_mapped(pid, "colour.pth") for pid in pids]
+    assert all(len(one) == 1 for one in mapped)
+    assert len(set().union(*mapped)) == 1
+
+
+def _mapped(pid: int, name: str) -> set[tuple[str, str]]:
+    """Device and inode of the files called `name` that a process has mapped privately."""
+    found = set()
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5].endswith(f"/{name}"):
+            assert fields[1].endswith("p")
+            found.add((fields[3], fields[4]))
+    return found

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from marserve_handlers.devices import choose_device, prepare
+from marserve_handlers.devices import choose_device, on_device, prepare, settle
 
 
 @pytest.fixture
@@ -61,9 +61,71 @@ def test_torch_xla_brings_a_device_where_nothing_else_does(present, monkeypatch)
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "highest"), ((8, 0), "high")])
 def test_tensor_cores_are_used_where_there_are_some(capability, precision, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    for name in ("set_device", "set_stream", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: None)
     before = torch.get_float32_matmul_precision()
     try:
         prepare(torch.device("cuda:0"))
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+class Recorder:
+    """Stands in for torch.cuda, which no test machine need have: it notes what is asked of it."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+        monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+        for name in ("set_device", "set_stream", "synchronize"):
+            monkeypatch.setattr(torch.cuda, name, self._noted(name))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: self._pinned(tensor))
+        monkeypatch.setattr(
+            torch.Tensor, "to", lambda tensor, *args, **named: self._moved(tensor, *args, **named)
+        )
+
+    def _noted(self, name):
+        return lambda *args: self.calls.append((name, *map(str, args)))
+
+    def _pinned(self, tensor):
+        self.calls.append(("pin_memory",))
+        return tensor
+
+    def _moved(self, tensor, device, non_blocking=False):
+        self.calls.append(("to", str(device), non_blocking))
+        return tensor
+
+
+def test_a_worker_on_a_gpu_has_a_stream_and_copies_from_pinned_memory(monkeypatch):
+    """What is asked of torch, on a recorder: this does not show that a GPU does it."""
+    recorder, device = Recorder(monkeypatch), torch.device("cuda:1")
+    prepare(device)
+    on_device(torch.zeros(2), device)
+    settle(device)
+    assert recorder.calls == [
+        ("set_device", "cuda:1"),
+        ("set_stream", "stream of cuda:1"),
+        ("pin_memory",),
+        ("to", "cuda:1", True),
+        ("synchronize", "cuda:1"),
+    ]
+
+
+def test_elsewhere_nothing_is_pinned(monkeypatch):
+    recorder, cpu = Recorder(monkeypatch), torch.device("cpu")
+    prepare(cpu)
+    settle(cpu)
+    on_device(torch.zeros(2), cpu)
+    on_device(torch.zeros(2), "cuda:0")  # handlers set their device to texts as well
+    assert recorder.calls == [("to", "cpu", False), ("to", "cuda:0", False)]
+
+
+def test_what_is_no_tensor_is_moved_by_itself():
+    class Batch:
+        def to(self, device):
+            return f"on {device}"
+
+    assert on_device(Batch(), torch.device("cuda:0")) == "on cuda:0"
+    assert on_device(torch.ones(1), torch.device("cpu")).item() == 1

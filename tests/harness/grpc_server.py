@@ -18,7 +18,7 @@ from grpc_client import INFERENCE, MANAGEMENT, OPEN_INFERENCE, Stub
 
 from marserve.config import Config, load
 from marserve.errors import MarServeError, ModelNotFound, VersionNotFound
-from marserve.events import Bus, GrpcAnswered, RequestAnswered
+from marserve.events import Bus, GrpcAnswered, GrpcCallsAnswered, RequestAnswered
 from marserve.model_version import (
     Description,
     Settings,
@@ -28,7 +28,7 @@ from marserve.model_version import (
 )
 from marserve.protocols.management import Registered, Registration, Scaled
 from marserve.refs import ModelRef
-from marserve.request import Answer, Job, OnPiece, ReplyTo, Request
+from marserve.request import Answer, Job, Request
 from marserve.servers.grpc import GrpcPort, inference_port, management_port
 from marserve.servers.reservation import reserved
 
@@ -68,27 +68,22 @@ class PlayedInference:
         self.refuses: dict[str, MarServeError] = {}
         self.asked: list[tuple[str, str | None, Request]] = []
         self.jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self.told: list[RequestAnswered] = []
         self.healthy = True
         self.ready = True
 
-    def infer(
-        self,
-        name: str,
-        version: str | None,
-        request: Request,
-        reply_to: ReplyTo,
-        on_piece: OnPiece | None = None,
-    ) -> Job:
+    def start(self, job: Job, name: str, version: str | None) -> None:
         if name in self.refuses:
             raise self.refuses[name]
         if name not in self.models:
             raise ModelNotFound(name)
         if version not in (None, "1.0"):
             raise VersionNotFound(name, version)
-        self.asked.append((name, version, request))
-        job = Job(request, time.monotonic(), reply_to, on_piece)
+        self.asked.append((name, version, job.request))
         asyncio.get_running_loop().call_soon(self._answer, name, job)
-        return job
+
+    def answered(self, event: RequestAnswered) -> None:
+        self.told.append(event)
 
     def is_healthy(self) -> bool:
         return self.healthy
@@ -204,9 +199,8 @@ class Served:
         self.data = data
         self.plane = plane
         self.calls: list[GrpcAnswered] = []
-        self.predictions: list[RequestAnswered] = []
-        bus.subscribe(GrpcAnswered, self.calls.append)
-        bus.subscribe(RequestAnswered, self.predictions.append)
+        self.predictions = data.told
+        bus.subscribe(GrpcCallsAnswered, lambda event: self.calls.extend(event.calls))
         self.channel = grpc.aio.insecure_channel(port.address)
 
     @property

@@ -247,4 +247,4 @@ def end(server: Server) -> None:
     for child in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-    assert left == [], "processes outlived the server"
+    assert left == [], f"processes outlived the server: {left}"

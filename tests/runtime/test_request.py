@@ -40,7 +40,7 @@ def test_a_request_is_a_value():
 
 def test_a_new_job_waits_since_it_was_queued_and_was_never_tried(job):
     assert job.is_open
-    assert (job.queued_at, job.dispatched_at, job.attempts) == (7.5, 7.5, 0)
+    assert (job.queued_at, job.dispatched_at, job.attempts) == (7.5, 0.0, 0)
 
 
 @pytest.mark.parametrize("reply", [Answer(b"yes"), WorkerDied("it is gone")])

@@ -70,8 +70,9 @@ def install() -> None:
     """
     if any(isinstance(finder, NamesFinder) for finder in sys.meta_path):
         return
-    for name in [name for name in sys.modules if name == ROOT or name.startswith(f"{ROOT}.")]:
-        del sys.modules[name]
+    if ROOT in sys.modules:  # looking through all names costs a worker its share of their memory
+        for name in [name for name in sys.modules if name == ROOT or name.startswith(f"{ROOT}.")]:
+            del sys.modules[name]
     sys.meta_path.insert(0, NamesFinder())
 
 

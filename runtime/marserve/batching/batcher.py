@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from marserve.batching.window import Limits, Window
 from marserve.errors import DeadlineExceeded, MarServeError, WorkerDied
 from marserve.request import Job
 
 _MAX_ATTEMPTS = 3
+_GATHER_S = 0.0003
+"""For so long, requests are read that are there already, before a free worker gets a batch."""
+
+
+class Learned(NamedTuple):
+    """A batch of n requests takes about `fixed_s + each_s · n`, and n is at most `limit`."""
+
+    fixed_s: float
+    each_s: float
+    limit: int
 
 
 class Batcher:
@@ -28,17 +39,27 @@ class Batcher:
         send: Callable[[list[Job]], None],
         on_depth: Callable[[int], None],
         has_quiet: Callable[[], bool] | None = None,
+        idle: Callable[[], int] = lambda: 1,
+        on_late: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """`has_quiet`: a worker runs nothing at all; None: whoever is idle is quiet."""
+        """`has_quiet`: a worker runs nothing at all; None: whoever is idle is quiet.
+
+        `idle`: how many workers are; asked only while one is. `on_late`: so many were answered
+        with DeadlineExceeded while they waited.
+        """
         self._limits = limits
         self._timeout_s = timeout_s
         self._has_idle = has_idle
         self._has_quiet = has_quiet
+        self._idle = idle
+        self._on_late = on_late
         self._send = send
         self._on_depth = on_depth
         self._loop = asyncio.get_running_loop()
-        self._window: Window[Job] = Window(limits)
+        self._window: Window[Job] = Window(limits, _cost_bytes)
         self._pump_is_planned = False
+        self._gathered = -1
+        self._gather_until = 0.0
         self._held: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self.waiting_bytes = 0
@@ -59,6 +80,8 @@ class Batcher:
         job.on_closed = self._closed
         self.waiting_bytes += job.request.size_bytes
         self._watch(job.queued_at)
+        if job.deadline is not None:
+            self._limit(job, job.deadline)
         if self._has_idle():
             self.wake()
         else:
@@ -72,11 +95,33 @@ class Batcher:
         self._watch(job.queued_at)
         self.wake()
 
+    def _limit(self, job: Job, deadline: float) -> None:
+        """See to it that a client with a deadline has an answer by then, wherever its job is."""
+        self._window.set_deadline(job, deadline)
+        if job.time_limit is None:
+            job.time_limit = self._loop.call_at(deadline, _ran_out, job)
+
     def wake(self) -> None:
-        """A worker may be free: look, once this turn of the loop has brought all it brings."""
+        """A worker may be free: look, as soon as no more requests are coming in."""
         if not self._pump_is_planned and self._has_idle():
             self._pump_is_planned = True
-            self._loop.call_soon(self.pump)
+            self._gathered = -1
+            self._gather_until = time.monotonic() + _GATHER_S
+            self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Go on as long as each turn of the loop brings more: they are there, only not yet read.
+
+        A turn takes microseconds; to wake a worker takes longer, and for a batch of one it is all
+        that the batch costs.
+        """
+        depth = len(self._window)
+        is_growing = self._gathered < depth < self._limits.size
+        if is_growing and self._pump_is_planned and time.monotonic() < self._gather_until:
+            self._gathered = depth
+            self._loop.call_soon(self._gather)
+        else:
+            self.pump()
 
     def pump(self) -> None:
         """Give every free worker what is due."""
@@ -86,14 +131,31 @@ class Batcher:
             self._held = None
         while self._has_idle():
             now = time.monotonic()
-            due = self._window.due_at(now)
+            if self._window.has_deadlines():
+                self._drop_hopeless(now)
+            due = self._window.due_at(now, self._idle())
             if due is None or self._must_wait_for_quiet():
                 break
             if due > now:
                 self._held = self._loop.call_at(due, self.pump)
                 break
-            self._send(self._left(self._window.take()))
+            self._send(self._left(self._window.take(now)))
             self._on_depth(len(self._window))
+
+    def _drop_hopeless(self, now: float) -> None:
+        """Answer at once those whom no batch could answer in time any more."""
+        late = self._left(self._window.drop_hopeless(now))
+        if not late:
+            return
+        self._on_late(len(late))
+        usual_ms = self._window.service.expected_s(1) * 1000.0
+        for job in late:
+            job.resolve(
+                DeadlineExceeded(
+                    "The request waited too long to be answered within the time that its client "
+                    f"gave it: the model takes {usual_ms:.3g} ms."
+                )
+            )
 
     def _must_wait_for_quiet(self) -> bool:
         """The next one has seen two workers die: it runs alone, so all hold until one is free."""
@@ -113,6 +175,20 @@ class Batcher:
         """A batch came back."""
         self._window.answered(len(jobs), took_s, time.monotonic())
 
+    def ran_out_of_memory(self, size: int) -> None:
+        """A batch of `size` was too large for its worker: those to come are smaller."""
+        self._window.ran_out_of_memory(size)
+
+    def learned(self) -> Learned:
+        """What is known of the model's batches."""
+        window = self._window
+        return Learned(window.service.fixed_s, window.service.each_s, window.cap.limit)
+
+    @property
+    def held_s(self) -> float:
+        """For how long the batch that left last was held back while a worker was free."""
+        return self._window.held_s
+
     def lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these. Each gets another chance: first together, then alone."""
         for job in jobs:
@@ -124,6 +200,8 @@ class Batcher:
         again = [job for job in kept if job.attempts > 1]
         for job in kept:
             job.on_closed = self._closed
+            if job.deadline is not None:
+                self._window.set_deadline(job, job.deadline)
         self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
         if first:
             self._window.put_back(first, first[0].queued_at)
@@ -167,7 +245,10 @@ class Batcher:
         """Answer those that waited longer than they may; look again when the next one would."""
         self._expiry = None
         now = time.monotonic()
-        for job in self._left(self._window.drop_before(now - self._timeout_s)):
+        late = self._left(self._window.drop_before(now - self._timeout_s))
+        if late:
+            self._on_late(len(late))
+        for job in late:
             job.resolve(
                 DeadlineExceeded(
                     f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."
@@ -191,3 +272,12 @@ class Batcher:
 def _may_try_again(job: Job) -> bool:
     """Not too often, and never once the client has a piece of an answer."""
     return job.attempts < _MAX_ATTEMPTS and not job.has_streamed
+
+
+def _ran_out(job: Job) -> None:
+    job.resolve(DeadlineExceeded("There was no answer within the time that the client gave it."))
+
+
+def _cost_bytes(job: Job) -> float:
+    """What a request costs where `maxBatchCost` counts the bytes of bodies."""
+    return float(job.request.size_bytes)

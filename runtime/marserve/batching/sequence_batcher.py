@@ -13,6 +13,8 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from marserve.batching.sequences import SequenceLimits, Sequences
 from marserve.errors import DeadlineExceeded, MarServeError, SequenceRefused, WorkerDied
 from marserve.model_version import SequenceHeaders
@@ -177,8 +179,9 @@ class SequenceBatcher:
             if key.lower() == wanted and value:
                 return value
         name = f"ts-seq-{uuid.uuid4()}"
-        headers[:] = [header for header in headers if header[0].lower() != wanted]
-        headers += [(self._headers.id, name), (self._headers.start, "true")]
+        told = [header for header in headers if header[0].lower() != wanted]
+        told += [(self._headers.id, name), (self._headers.start, "true")]
+        job.request = msgspec.structs.replace(job.request, headers=told)
         return name
 
     def _wait(self, job: Job) -> None:

@@ -1,40 +1,59 @@
 """Which waiting requests leave together, and when. Pure: time comes in as an argument.
 
-First come, first served, with two exceptions. A suspect (a request whose worker died while it
-ran) leaves alone, so that it can harm nobody but itself. And a window that is not full may be
-held back for a moment if that is likely to fill it (`reunion.py`), never longer than `delay_s`
-after its oldest request came.
+First come, first served, with three exceptions. A suspect (a request whose worker died while it
+ran) leaves alone, so that it can harm nobody but itself. A window that is not full may be held
+back for a moment if that is likely to fill it (`reunion.py`), never longer than `delay_s` while a
+worker is free. And where requests have deadlines (`deadlines.py`), a batch is no larger than the
+tightest of its members allows, or leaves that one out.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Generic, TypeVar
 
+from marserve.batching.cap import Cap
+from marserve.batching.deadlines import hopeless, members
 from marserve.batching.reunion import Reunion
+from marserve.batching.service_time import ServiceTime
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most requests of a batch, and the most seconds that its oldest may be held back."""
+    """The most requests of a batch, and the most seconds it is held back while a worker is free."""
 
     size: int
     delay_s: float
+    cost: float | None = None
+    """The most that the costs of a batch's requests may add up to; None: they do not count."""
 
 
 class Window(Generic[Item]):
-    """Requests that wait, in order. Owned by one Batcher."""
+    """Requests that wait, in order. Owned by one Batcher.
 
-    def __init__(self, limits: Limits) -> None:
+    `cost_of` says what a request costs, in the unit of `limits.cost`; it is asked only where that
+    is set.
+    """
+
+    def __init__(self, limits: Limits, cost_of: Callable[[Item], float] = lambda item: 1.0) -> None:
         self._limits = limits
+        self._may_hold = limits.size > 1 and limits.delay_s > 0.0
+        self._cost_of = cost_of
+        self._deadlines: dict[int, float] = {}
+        """By `id` of the waiting requests that have one: few do, mostly none."""
         self._waiting: deque[tuple[float, Item]] = deque()
         self._suspects: deque[tuple[float, Item]] = deque()
-        self._reunion = Reunion(limits.size, limits.delay_s)
+        self._held_since: float | None = None
+        self.service = ServiceTime()
+        self.cap = Cap(limits.size)
+        self.held_s = 0.0
+        """For how long the batch that left last was held back while a worker was free."""
+        self._reunion = Reunion(limits.size, limits.delay_s, self.service)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._suspects)
@@ -42,7 +61,16 @@ class Window(Generic[Item]):
     def add(self, item: Item, now: float) -> None:
         """Put a request at the end."""
         self._waiting.append((now, item))
-        self._reunion.arrived(now)
+        if self._may_hold:
+            self._reunion.arrived(now)
+
+    def has_deadlines(self) -> bool:
+        """Whether any request that waits must be answered by a certain moment."""
+        return bool(self._deadlines)
+
+    def set_deadline(self, item: Item, deadline: float) -> None:
+        """Note by when a waiting request must be answered, or need not be any more."""
+        self._deadlines[id(item)] = deadline
 
     def put_back(self, items: Iterable[Item], since: float) -> None:
         """Put requests, queued at `since`, before those that came later: they left, unserved."""
@@ -57,29 +85,105 @@ class Window(Generic[Item]):
 
     def answered(self, size: int, took_s: float, now: float) -> None:
         """A batch of `size` has come back after `took_s`; what that teaches is kept."""
-        self._reunion.answered(size, took_s, now)
+        if size == 0:
+            return
+        self.service.observe(size, took_s)
+        if self._may_hold:
+            self._reunion.answered(size, now)
+        self.cap.went_well(size, len(self._waiting) > 0, self.service)
 
-    def due_at(self, now: float) -> float | None:
-        """When the next batch should leave if a worker is free: `now`, later, or None if empty."""
+    def ran_out_of_memory(self, size: int) -> None:
+        """A batch of `size` was too large for the memory there is."""
+        self.cap.ran_out(size)
+
+    def due_at(self, now: float, idle: int = 1) -> float | None:
+        """When the next batch should leave: `now`, later, or None if nothing waits.
+
+        `idle` (> 0) workers are free. Where that is more than one nobody is held back: whoever
+        comes later finds another.
+        """
         if self._suspects:
             return now
         if not self._waiting:
             return None
-        if len(self._waiting) >= self._limits.size:
+        if idle > 1 or not self._may_hold or self._is_full():
             return now
-        latest = self._waiting[0][0] + self._limits.delay_s
-        return max(now, min(latest, self._reunion.hold_until(len(self._waiting), now)))
+        until = self._reunion.hold_until(len(self._waiting), now)
+        if until <= now:
+            return now
+        if self._held_since is None:
+            self._held_since = now
+        until = min(until, self._held_since + self._limits.delay_s)
+        if self._deadlines:
+            last_s = self.service.slow_s(min(len(self._waiting) + 1, self.cap.limit))
+            until = min(until, min(self._deadlines.values()) - last_s)
+        return max(now, until)
+
+    def _is_full(self) -> bool:
+        size = self.cap.limit
+        if len(self._waiting) >= size:
+            return True
+        most = self._limits.cost
+        return most is not None and sum(self._cost_of(item) for _, item in self._waiting) >= most
 
     def suspect(self) -> Item | None:
         """The request that leaves next, if that is a suspect."""
         return self._suspects[0][1] if self._suspects else None
 
-    def take(self) -> list[Item]:
-        """The next batch, never more than `limits.size`; empty when nothing waits."""
+    def take(self, now: float = 0.0) -> list[Item]:
+        """The next batch, never more than the cap; empty when nothing waits."""
         if self._suspects:
-            return [self._suspects.popleft()[1]]
-        count = min(len(self._waiting), self._limits.size)
+            return self._left([self._suspects.popleft()[1]])
+        self.held_s = 0.0
+        if self._held_since is not None and self._waiting:
+            self.held_s = max(0.0, now - max(self._held_since, self._waiting[0][0]))
+        self._held_since = None
+        count = min(len(self._waiting), self.cap.limit)
+        if self._limits.cost is not None:
+            count = self._within_cost(count, self._limits.cost)
+        if self._deadlines:
+            return self._within_deadlines(count, now)
         return [self._waiting.popleft()[1] for _ in range(count)]
+
+    def _within_cost(self, count: int, most: float) -> int:
+        """How many of the first `count` cost no more than `most` together; one may always go."""
+        total = 0.0
+        for index in range(count):
+            total += self._cost_of(self._waiting[index][1])
+            if total > most:
+                return max(1, index)
+        return count
+
+    def _within_deadlines(self, count: int, now: float) -> list[Item]:
+        """As many of the first `count` as the deadlines among them allow."""
+        first = [self._waiting.popleft() for _ in range(count)]
+        slack_s = [self._deadlines.get(id(item), float("inf")) - now for _, item in first]
+        chosen = members(slack_s, self.service)
+        self._waiting.extendleft(
+            reversed([entry for index, entry in enumerate(first) if index not in chosen])
+        )
+        return self._left([entry[1] for index, entry in enumerate(first) if index in chosen])
+
+    def _left(self, items: list[Item]) -> list[Item]:
+        """These do not wait any more."""
+        if self._deadlines:
+            for item in items:
+                self._deadlines.pop(id(item), None)
+        return items
+
+    def drop_hopeless(self, now: float) -> list[Item]:
+        """Remove and return what cannot be answered in time even if it left now, alone."""
+        late = {
+            key
+            for key, deadline in self._deadlines.items()
+            if hopeless(deadline - now, self.service)
+        }
+        if not late:
+            return []
+        dropped = [item for _, item in (*self._suspects, *self._waiting) if id(item) in late]
+        self._suspects = deque(entry for entry in self._suspects if id(entry[1]) not in late)
+        self._waiting = deque(entry for entry in self._waiting if id(entry[1]) not in late)
+        return self._left(dropped)
 
     def take_to_join(self, room: int) -> list[Item]:
         """Up to `room` requests that may join others.
@@ -88,7 +192,8 @@ class Window(Generic[Item]):
         """
         if self._suspects:
             return []
-        return [self._waiting.popleft()[1] for _ in range(min(len(self._waiting), room))]
+        count = min(len(self._waiting), room)
+        return self._left([self._waiting.popleft()[1] for _ in range(count)])
 
     def discard(self, item: Item) -> bool:
         """Remove a request that nobody waits for any more; False when it is not here."""
@@ -96,6 +201,9 @@ class Window(Generic[Item]):
             for index, entry in enumerate(waiting):
                 if entry[1] is item:
                     del waiting[index]
+                    self._left([item])
+                    if not self._waiting:
+                        self._held_since = None
                     return True
         return False
 
@@ -112,11 +220,13 @@ class Window(Generic[Item]):
         self._suspects = deque(entry for entry in self._suspects if entry[0] > moment)
         while self._waiting and self._waiting[0][0] <= moment:
             dropped.append(self._waiting.popleft()[1])
-        return dropped
+        return self._left(dropped)
 
     def take_all(self) -> list[Item]:
         """Everything that waits, suspects first."""
         items = [item for _, item in (*self._suspects, *self._waiting)]
         self._suspects.clear()
         self._waiting.clear()
+        self._deadlines.clear()
+        self._held_since = None
         return items

@@ -1,13 +1,13 @@
 """One line per answer of any port, in TorchServe's form.
 
-This runs once per request, so it goes around `logging`: the line is made here and handed over
+This is done for every request, so it goes around `logging`: lines are made here and handed over
 without a lock; the writer looks for such lines now and then. Queries stay out of it: they can
 hold signed URLs and tokens.
 """
 
 from __future__ import annotations
 
-from marserve.events import Bus, GrpcAnswered, HttpAnswered, RequestAnswered
+from marserve.events import Bus, GrpcCallsAnswered, HttpAnswered, RequestsAnswered
 from marserve.observe.log_lines import Stamps, quotable
 from marserve.observe.logs import ACCESS_LINES, Logs
 
@@ -16,21 +16,37 @@ class AccessLog:
     """Listens to `bus` and writes `access_log.log`."""
 
     def __init__(self, bus: Bus, logs: Logs) -> None:
-        self._add = logs.add_line
+        self._add = logs.add_lines
         self._now = Stamps().now
         bus.subscribe(HttpAnswered, self._http_answered)
-        bus.subscribe(RequestAnswered, self._request_answered)
-        bus.subscribe(GrpcAnswered, self._grpc_answered)
+        bus.subscribe(RequestsAnswered, self._requests_answered)
+        bus.subscribe(GrpcCallsAnswered, self._grpc_answered)
 
     def _http_answered(self, event: HttpAnswered) -> None:
         self._line(event.client, event.method, event.path, event.status, event.duration_s)
 
-    def _request_answered(self, event: RequestAnswered) -> None:
-        if event.method != "gRPC":  # its line comes with the end of the call
-            self._line(event.client, event.method, event.path, event.status, event.latency_s)
+    def _requests_answered(self, event: RequestsAnswered) -> None:
+        stamp = self._now()[1]
+        lines = []
+        for answered in event.requests:
+            origin = answered.origin
+            if origin.method == "gRPC":  # its line comes with the end of the call
+                continue
+            if not origin.line:
+                origin.line = _asked(origin.client, origin.method, origin.path, "HTTP/1.1")
+            lines.append(f"{stamp}{origin.line}{answered.status} {answered.latency_s * 1000:.0f}")
+        if lines:
+            self._add(ACCESS_LINES, lines)
 
-    def _grpc_answered(self, event: GrpcAnswered) -> None:
-        self._line(event.client, "gRPC", event.path, event.code, event.duration_s, "HTTP/2.0")
+    def _grpc_answered(self, event: GrpcCallsAnswered) -> None:
+        stamp = self._now()[1]
+        lines = []
+        for answered in event.calls:
+            origin = answered.origin
+            if not origin.line:
+                origin.line = _asked(origin.client, origin.method, origin.path, "HTTP/2.0")
+            lines.append(f"{stamp}{origin.line}{answered.code} {answered.duration_s * 1000:.0f}")
+        self._add(ACCESS_LINES, lines)
 
     def _line(
         self,
@@ -39,12 +55,13 @@ class AccessLog:
         path: str,
         status: int,
         duration_s: float,
-        protocol: str = "HTTP/1.1",
     ) -> None:
-        _, stamp = self._now()
-        resource = quotable(path.partition("?")[0])
-        self._add(
-            ACCESS_LINES,
-            f'{stamp} - /{client} "{quotable(method)} {resource} {protocol}" '
-            f"{status} {duration_s * 1000:.0f}",
-        )
+        asked = _asked(client, method, path, "HTTP/1.1")
+        line = f"{self._now()[1]}{asked}{status} {duration_s * 1000:.0f}"
+        self._add(ACCESS_LINES, [line])
+
+
+def _asked(client: str, method: str, path: str, protocol: str) -> str:
+    """What a line says of a request between the moment and the outcome."""
+    resource = quotable(path.partition("?")[0])
+    return f' - /{client} "{quotable(method)} {resource} {protocol}" '

@@ -224,6 +224,49 @@ def _batch_families(versions: Sequence[VersionFigures]) -> Iterator[Metric]:
         "Requests per batch.",
         [(one.labels, one.batch_size) for one in versions],
     )
+    yield from _forming_families(versions)
+
+
+def _forming_families(versions: Sequence[VersionFigures]) -> Iterator[Metric]:
+    yield _histograms(
+        "marserve_batch_linger_seconds",
+        "Time a batch was held back, while a worker was free, to fill.",
+        [(one.labels, one.linger) for one in versions],
+    )
+    yield _histograms(
+        "marserve_batch_fill_ratio",
+        "Requests of a batch, as a share of the most that may go together.",
+        [(one.labels, one.fill) for one in versions],
+    )
+    yield _rows(
+        "marserve_requests_dropped_total",
+        "counter",
+        "Requests that waited and could not be answered in time, by reason.",
+        [
+            ({**one.labels, "reason": reason}, counter.value)
+            for one in versions
+            for reason, counter in one.dropped.copy().items()
+        ],
+    )
+    learned = [(one.labels, one.learned) for one in versions if one.learned is not None]
+    yield _rows(
+        "marserve_batch_limit",
+        "gauge",
+        "The most requests that may go together now.",
+        [(labels, float(limit)) for labels, (_, _, limit) in learned],
+    )
+    yield _rows(
+        "marserve_batch_fixed_seconds",
+        "gauge",
+        "What a batch takes however small it is, learned.",
+        [(labels, fixed_s) for labels, (fixed_s, _, _) in learned],
+    )
+    yield _rows(
+        "marserve_batch_request_seconds",
+        "gauge",
+        "What each request adds to that, learned.",
+        [(labels, each_s) for labels, (_, each_s, _) in learned],
+    )
 
 
 def _worker_families(versions: Sequence[VersionFigures]) -> Iterator[Metric]:

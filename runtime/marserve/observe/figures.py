@@ -25,6 +25,8 @@ LATENCY_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
 )
+LINGER_S = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1)
+FILL = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_]")
@@ -79,23 +81,34 @@ class RequestFigures:
 
     def add(self, status: int, latency_s: float) -> None:
         """Count one answer."""
-        self.latency.observe(latency_s)
+        latency = self.latency  # `observe` in place: this is the one that counts every request
+        latency.counts[bisect_left(LATENCY_S, latency_s)] += 1
+        latency.total += latency_s
         counter = self.by_status.get(status)
         if counter is None:
             counter = self.by_status[status] = Counter()
-        counter.add()
+        counter.value += 1.0
 
 
 class VersionFigures:
     """The batches and workers of one version."""
 
-    __slots__ = ("batch_size", "depth", "handler", "labels", "queue", "restarts", "workers")
+    __slots__ = (
+        *("batch_size", "depth", "dropped", "fill", "handler", "labels", "learned", "linger"),
+        *("queue", "restarts", "workers"),
+    )
 
     def __init__(self, ref: ModelRef) -> None:
         self.labels = {"model_name": ref.name, "model_version": ref.version}
         self.queue = Histogram(LATENCY_S)
         self.handler = Histogram(LATENCY_S)
         self.batch_size = Histogram(BATCH_SIZES)
+        self.linger = Histogram(LINGER_S)
+        self.fill = Histogram(FILL)
+        self.dropped: dict[str, Counter] = {}
+        """By reason."""
+        self.learned: tuple[float, float, int] | None = None
+        """Fixed seconds, seconds per request, cap; None: there was no batch yet."""
         self.restarts = Counter()
         self.depth = Counter()
         self.workers: tuple[int, int, int] = (0, 0, 0)
@@ -146,7 +159,7 @@ class HostFigures:
 
     def count_answer(self, status: int) -> None:
         """TorchServe's three classes: all that is neither 2xx nor 4xx counts as 5xx."""
-        self.answers.get(status // 100, self.answers[5]).add()
+        self.answers.get(status // 100, self.answers[5]).value += 1.0
 
     def add_batch(self, queue_ms: float, overhead_ms: float) -> None:
         """Note what a batch cost besides its handler."""

@@ -46,12 +46,11 @@ class _Buffer:
             self._records.append(record)
             self._changed.notify()
 
-    def add_line(self, logger: str, line: str) -> None:
-        """Add a finished line. Takes no lock and wakes nobody."""
-        lines = self._lines[logger]
-        if len(lines) == BUFFER_LINES:
-            self.lost_lines += 1
-        lines.append(line)
+    def add_lines(self, logger: str, lines: Sequence[str]) -> None:
+        """Add finished lines. Takes no lock and wakes nobody."""
+        waiting = self._lines[logger]
+        self.lost_lines += max(0, len(waiting) + len(lines) - BUFFER_LINES)
+        waiting.extend(lines)
 
     def get(self) -> logging.LogRecord | None:
         """The oldest record or some lines as one; None when the buffer is closed and empty."""
@@ -93,7 +92,7 @@ class Writer:
         self._sinks = sinks
         self._routes = routes
         self._buffer = _Buffer(line_loggers)
-        self.add_line = self._buffer.add_line
+        self.add_lines = self._buffer.add_lines
         self.entrance = QueueHandler(self._buffer)
         self._thread = threading.Thread(target=self._write, name=name, daemon=True)
         self._thread.start()

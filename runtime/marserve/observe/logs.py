@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from marserve.errors import ConfigInvalid
@@ -55,8 +56,12 @@ class Logs:
 
     def add_line(self, logger: str, line: str) -> None:
         """Write a finished line, of `ACCESS_LINES` or `…_METRIC_LINES`. Never waits."""
+        self.add_lines(logger, [line])
+
+    def add_lines(self, logger: str, lines: Sequence[str]) -> None:
+        """The same for several, in order."""
         for writer in self._writers:
-            writer.add_line(logger, line)
+            writer.add_lines(logger, lines)
 
     @property
     def dropped(self) -> int:

@@ -14,13 +14,17 @@ from prometheus_client.registry import Collector
 
 from marserve.events import (
     BatchAnswered,
+    BatchFormed,
     Bus,
     GrpcAnswered,
+    GrpcCallsAnswered,
     HandlerMetric,
     HttpAnswered,
     QueueChanged,
     RequestAnswered,
     RequestRefused,
+    RequestsAnswered,
+    RequestsDropped,
     VersionGone,
     WorkerExited,
     WorkerReady,
@@ -100,10 +104,12 @@ class Metrics:
         return any(ref.name == name for ref in self._versions)
 
     def _subscribe(self, bus: Bus) -> None:
-        bus.subscribe(RequestAnswered, self._request_answered)
+        bus.subscribe(RequestsAnswered, self._requests_answered)
         bus.subscribe(BatchAnswered, self._batch_answered)
+        bus.subscribe(BatchFormed, self._batch_formed)
+        bus.subscribe(RequestsDropped, self._requests_dropped)
         bus.subscribe(HttpAnswered, self._http_answered)
-        bus.subscribe(GrpcAnswered, self._grpc_answered)
+        bus.subscribe(GrpcCallsAnswered, self._grpc_answered)
         bus.subscribe(HandlerMetric, self._handler_metric)
         bus.subscribe(RequestRefused, self._request_refused)
         bus.subscribe(WorkerReady, self._worker_ready)
@@ -112,25 +118,30 @@ class Metrics:
         bus.subscribe(QueueChanged, self._queue_changed)
         bus.subscribe(VersionGone, self._version_gone)
 
-    def _request_answered(self, event: RequestAnswered) -> None:
-        requests = self._requests.get((event.name, event.version))
-        if requests is None:
-            requests = self._first_request(event)
-        requests.add(event.status, event.latency_s)
-        if event.method != GRPC:  # TorchServe counts answers of HTTP alone
-            self._host.count_answer(event.status)
+    def _requests_answered(self, event: RequestsAnswered) -> None:
+        for answered in event.requests:
+            figures = self._requests.get((answered.name, answered.version))
+            if figures is None:
+                figures = self._first_request(answered)
+            figures.add(answered.status, answered.latency_s)
+            if answered.origin.method != GRPC:  # TorchServe counts answers of HTTP alone
+                self._host.count_answer(answered.status)
 
     def _http_answered(self, event: HttpAnswered) -> None:
         self._host.count_answer(event.status)
 
-    def _grpc_answered(self, event: GrpcAnswered) -> None:
-        calls = self._calls.get(event.path)
-        if calls is None:
-            # clients write names of methods, too; those that exist are few
-            is_strange = event.code == _UNIMPLEMENTED or len(self._calls) >= MAX_CALLS
-            path = UNKNOWN if is_strange else event.path
-            calls = self._calls.setdefault(path, CallFigures(path))
-        calls.add(event.code, event.duration_s)
+    def _grpc_answered(self, event: GrpcCallsAnswered) -> None:
+        for answered in event.calls:
+            figures = self._calls.get(answered.origin.path)
+            if figures is None:
+                figures = self._first_call(answered)
+            figures.add(answered.code, answered.duration_s)
+
+    def _first_call(self, answered: GrpcAnswered) -> CallFigures:
+        # clients write names of methods, too; those that exist are few
+        is_strange = answered.code == _UNIMPLEMENTED or len(self._calls) >= MAX_CALLS
+        path = UNKNOWN if is_strange else answered.origin.path
+        return self._calls.setdefault(path, CallFigures(path))
 
     def _batch_answered(self, event: BatchAnswered) -> None:
         figures = self._version(event.ref)
@@ -143,6 +154,16 @@ class Metrics:
         )
         if self._shows_prediction_time:
             self._handlers.take(prediction_time(event))
+
+    def _batch_formed(self, event: BatchFormed) -> None:
+        figures = self._version(event.ref)
+        figures.linger.observe(event.held_s)
+        figures.learned = event.learned
+        figures.fill.observe(event.size / event.learned[2])
+
+    def _requests_dropped(self, event: RequestsDropped) -> None:
+        dropped = self._version(event.ref).dropped
+        dropped.setdefault(event.reason, Counter()).add(event.count)
 
     def _handler_metric(self, event: HandlerMetric) -> None:
         self._handlers.take(event)

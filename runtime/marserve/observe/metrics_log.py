@@ -17,6 +17,7 @@ from marserve.events import (
     HandlerMetric,
     HttpAnswered,
     RequestAnswered,
+    RequestsAnswered,
     WorkerReady,
 )
 from marserve.observe.log_lines import Stamps, quotable
@@ -58,14 +59,18 @@ class MetricsLog:
         hidden = frozenset(exported)
         self._specs = {name: spec for name, spec in config.server.items() if name not in hidden}
         self._now = Stamps().now
-        bus.subscribe(RequestAnswered, self._request_answered)
+        bus.subscribe(RequestsAnswered, self._requests_answered)
         bus.subscribe(HttpAnswered, self._http_answered)
         bus.subscribe(BatchAnswered, self._batch_answered)
         bus.subscribe(HandlerMetric, self._handler_metric)
         bus.subscribe(WorkerReady, self._worker_ready)
 
+    def _requests_answered(self, event: RequestsAnswered) -> None:
+        for answered in event.requests:
+            self._request_answered(answered)
+
     def _request_answered(self, event: RequestAnswered) -> None:
-        if event.method != GRPC:
+        if event.origin.method != GRPC:
             self._answered(event.status)
         if 300 <= event.status < 500 and not self._is_known(event.name, event.version):
             return

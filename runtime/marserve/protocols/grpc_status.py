@@ -188,6 +188,28 @@ def stopping() -> Failure:
     return Failure(Code.UNAVAILABLE, "The server is being stopped.", http_status=503)
 
 
+def deadline_passed() -> Failure:
+    """The client said how long it waits, and does not wait any more."""
+    return Failure(Code.DEADLINE_EXCEEDED, "The deadline has passed.", http_status=504)
+
+
+def metadata_too_large() -> Failure:
+    """There are more metadata than anybody needs."""
+    return Failure(Code.RESOURCE_EXHAUSTED, "The metadata are too large.", http_status=431)
+
+
+def not_one_message() -> Failure:
+    """The body is not what was to come: nothing, a part of a message, or more than one."""
+    return Failure(Code.INTERNAL, "The request is no complete message, or more.", http_status=400)
+
+
+def too_many_calls(limit: int) -> Failure:
+    """The port serves as many as it may."""
+    return Failure(
+        Code.RESOURCE_EXHAUSTED, f"More than {limit} calls are being served.", http_status=503
+    )
+
+
 def bad_reply(message: str) -> Failure:
     """A handler answered, but not in a form that this service can pass on."""
     return Failure(Code.INTERNAL, message, _INTERNAL)

@@ -69,7 +69,7 @@ class Heads:
         Raises:
             HandlerFailed: the handler chose a status, phrase or header that HTTP cannot carry.
         """
-        if answer.status == 200 and answer.headers is None and answer.phrase is None:
+        if answer.is_plain:
             return self.plain(request_id, len(answer.body), keep_alive)
         headers = _checked(answer)
         length = len(answer.body) if has_body(answer.status) else None

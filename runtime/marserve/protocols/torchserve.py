@@ -46,6 +46,15 @@ def parts(content_type: bytes, body: bytes) -> list[RequestPart]:
     return [(BODY, mime.strip().decode("latin-1"), body)]
 
 
+def kind_of_whole(content_type: bytes) -> str | None:
+    """The content type of a body that is one part as a whole; None: `parts` has to look."""
+    mime = content_type.partition(b";")[0].strip()
+    kind = mime.lower()
+    if kind in (_FORM, b"multipart/form-data"):
+        return None
+    return mime.decode("latin-1")
+
+
 def is_misread(content_type: bytes, row: Sequence[RequestPart]) -> bool:
     """Whether JSON was sent under the content type of a form: what `curl -d` does by itself."""
     if row and not row[0][0].lstrip().startswith("{"):

@@ -42,6 +42,7 @@ class ModelConfig:
     max_workers: int | None = None
     batch_size: int | None = None
     max_batch_delay_ms: int | None = None
+    max_batch_bytes: int | None = None
     response_timeout_s: int | None = None
     startup_timeout_s: int | None = None
     queue_size: int | None = None
@@ -100,6 +101,7 @@ _KEYS: dict[str, _Key] = {
     "maxWorkers": _whole("max_workers", 1),
     "batchSize": _whole("batch_size", 1),
     "maxBatchDelay": _whole("max_batch_delay_ms", 0),
+    "maxBatchBytes": _whole("max_batch_bytes", 1),
     "responseTimeout": _whole("response_timeout_s", 1),
     "startupTimeout": _whole("startup_timeout_s", 1),
     "jobQueueSize": _whole("queue_size", 1),

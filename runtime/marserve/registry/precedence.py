@@ -84,6 +84,7 @@ def _archive_only(yaml: ModelConfig, max_workers: int) -> dict[str, Any]:
 
 
 _ARCHIVE_ONLY = (
+    "max_batch_bytes",
     "max_retry_s",
     "client_timeout_ms",
     "device_type",

@@ -3,6 +3,8 @@
 Parsing is llhttp's (through httptools), strict. This module adds what a parser leaves open: the
 limits of each part, the order of pipelined requests, keep-alive, and time. Callbacks only; no task
 is made. Whoever serves an exchange answers it once, now or later.
+
+A head that repeats an earlier one of the connection is not parsed again (`request_head.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import httptools
 from marserve.servers.exchange import Exchange, Timeouts
 from marserve.servers.framing import CONTINUE, is_unambiguous, without_upgrade
 from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
+from marserve.servers.request_head import HeadPattern, RequestHead
 
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 32 * 1024
@@ -26,6 +29,8 @@ _MAX_PIPELINED = 16
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait for a client that takes a streamed answer more slowly than it is made."""
 _LINGER_S = 5.0
+_MAX_UNREPEATED = 8
+"""So many heads in a row that no request repeated, and no further one is remembered."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -55,6 +60,12 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_head = False
         self._head_since = 0.0
         self._read_ended_a_message = False
+        self._begun_in_read = 0
+        self._parsed_in_read: RequestHead | None = None
+        self._pattern: HeadPattern | None = None
+        self._unrepeated = 0
+        self._missing_bytes = 0
+        """Of a body whose head was not parsed; the parser does not know of it."""
         self._current: Exchange | None = None
         self._pipelined: deque[Exchange] = deque()
         self._refused: int | None = None
@@ -121,10 +132,54 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        if self._is_discarding:
-            return
-        self._since = time.monotonic()
-        self._read_ended_a_message = False
+        while data and not self._is_discarding:
+            self._since = time.monotonic()
+            if self._missing_bytes:
+                data = self._take_body(data)
+            elif self._pattern is None or self._incoming is not None:
+                self._parse(data)
+                return
+            elif self._pattern.matches(data):
+                data = self._repeat(self._pattern, data)
+            else:
+                self._parse(data)
+                return
+
+    def _repeat(self, pattern: HeadPattern, data: bytes) -> bytes:
+        """Begin a request whose head is known; returns what of `data` belongs to the next one."""
+        self._unrepeated = 0
+        head = pattern.head
+        start = len(pattern.raw)
+        end = start + head.body_bytes
+        if head.body_bytes > self._max_body_bytes:
+            self._refuse(413)
+            return b""
+        exchange = Exchange(self, head)
+        if len(data) < end:
+            self._incoming = exchange
+            self._head_since = self._since
+            self._missing_bytes = end - len(data)
+            self._chunks = [data[start:]]
+            return b""
+        exchange.body = data[start:end]
+        self._completed(exchange)
+        return data[end:] if len(data) > end else b""
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Take what of `data` belongs to the body that is coming in; returns the rest."""
+        missing = self._missing_bytes
+        self._chunks.append(data if len(data) <= missing else data[:missing])
+        self._missing_bytes = max(0, missing - len(data))
+        exchange = self._incoming
+        if not self._missing_bytes and exchange is not None:
+            self._incoming = None
+            exchange.body = b"".join(self._chunks)
+            self._chunks = []
+            self._completed(exchange)
+        return data[missing:]
+
+    def _parse(self, data: bytes) -> None:
+        self._begin_read()
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -134,6 +189,21 @@ class HttpConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431)
+        elif self._parsed_in_read is not None and self._begun_in_read == 1:
+            self._remember(self._parsed_in_read, data)
+
+    def _begin_read(self) -> None:
+        self._read_ended_a_message = False
+        self._begun_in_read = 0 if self._incoming is None else 1
+        self._parsed_in_read = None
+
+    def _remember(self, head: RequestHead, data: bytes) -> None:
+        """Know this head again: `data` begins with it, all of it, and has no other."""
+        self._unrepeated += 1
+        if self._unrepeated <= _MAX_UNREPEATED:
+            self._pattern = HeadPattern.of(head, data[: data.find(b"\r\n\r\n") + 4])
+        else:
+            self._pattern = None
 
     def pause_writing(self) -> None:
         """Called by the loop: the client does not take its answers. No further one is begun."""
@@ -158,13 +228,14 @@ class HttpConnection(asyncio.Protocol):
     def _without_upgrade(self, asking: Exchange) -> bytes:
         version = self._parser.get_http_version()
         self._parser = httptools.HttpRequestParser(self)
-        return without_upgrade(asking.method, asking.target, version, asking.headers)
+        return without_upgrade(asking.method, asking.target, version, asking.head.headers)
 
     # --- httptools --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        self._incoming = Exchange(self, b"", b"")
+        self._incoming = Exchange(self, RequestHead(b"", b""))
+        self._begun_in_read += 1
         self._chunks = []
         self._body_bytes = 0
         self._head_bytes = 0
@@ -175,17 +246,19 @@ class HttpConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """Called by the parser, perhaps with a piece at a time."""
         if self._incoming is not None and not self._is_discarding:
-            self._incoming.target += url
-            if len(self._incoming.target) > MAX_TARGET_BYTES:
+            head = self._incoming.head
+            head.target += url
+            if len(head.target) > MAX_TARGET_BYTES:
                 self._refuse(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser. After the body of a chunked request, trailers come here too."""
         if self._incoming is None or self._is_discarding or not self._is_in_head:
             return
-        self._incoming.headers.append((name, value))
+        headers = self._incoming.head.headers
+        headers.append((name, value))
         self._field_bytes += len(name) + len(value)
-        if len(self._incoming.headers) > MAX_FIELDS or self._field_bytes > MAX_HEAD_BYTES:
+        if len(headers) > MAX_FIELDS or self._field_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
 
     def on_headers_complete(self) -> None:
@@ -194,29 +267,33 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_head = False
         if exchange is None or self._is_discarding:
             return
-        exchange.method = self._parser.get_method()
-        if exchange.method == b"CONNECT":
+        head = exchange.head
+        head.method = self._parser.get_method()
+        if head.method == b"CONNECT":
             self._refuse(400)  # no tunnel is opened here
             return
         if self._parser.should_upgrade():
             return  # this head comes again, see `_without_upgrade`
-        exchange.is_head = exchange.method == b"HEAD"
-        exchange.takes_chunks = self._parser.get_http_version() == "1.1"
-        exchange.keep_alive = self._parser.should_keep_alive()
-        if not is_unambiguous(exchange.headers):
+        exchange.is_head = head.method == b"HEAD"
+        head.takes_chunks = self._parser.get_http_version() == "1.1"
+        head.keep_alive = exchange.keep_alive = self._parser.should_keep_alive()
+        if not is_unambiguous(head.headers):
             self._refuse(400)
             return
-        length = exchange.header(b"content-length")
-        if length and int(length) > self._max_body_bytes:
-            self._refuse(413)
-            return
-        expect = exchange.header(b"expect")
-        exchange.is_reframed = not length or expect != b""
+        length = head.header(b"content-length")
+        if length:
+            head.body_bytes = int(length)
+            if head.body_bytes > self._max_body_bytes:
+                self._refuse(413)
+                return
+        expect = head.header(b"expect")
+        head.is_reframed = not length or expect != b""
         if expect:
             if expect.lower() != b"100-continue":
                 self._refuse(417)
             elif self._transport is not None and self._current is None:
                 self._transport.write(CONTINUE)
+        self._parsed_in_read = head
 
     def on_body(self, chunk: bytes) -> None:
         """Called by the parser."""
@@ -237,7 +314,12 @@ class HttpConnection(asyncio.Protocol):
             return
         chunks = self._chunks
         exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        exchange.received_at = time.monotonic()
+        self._chunks = []
+        self._completed(exchange)
+
+    def _completed(self, exchange: Exchange) -> None:
+        """A whole request is here: it is served, or waits for its turn."""
+        exchange.received_at = self._since
         if self._is_draining:
             exchange.keep_alive = False
         if self._current is None and not self._is_paused:
@@ -250,11 +332,13 @@ class HttpConnection(asyncio.Protocol):
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def answered(self, exchange: Exchange, data: bytes) -> None:
+    def answered(self, exchange: Exchange, data: bytes, body: bytes = b"") -> None:
         """Send what belongs to the current exchange, and start the next one if it waits already."""
         if self._transport is None or exchange is not self._current:
             return
-        if data:
+        if body:
+            self._transport.writelines((data, body))
+        elif data:
             self._transport.write(data)
         self._since = time.monotonic()
         self._current = None
@@ -317,7 +401,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer_refusal(self, status: int) -> None:
         self._refused = None
-        self._current = Exchange(self, b"", b"")
+        self._current = Exchange(self, RequestHead(b"", b""))
         self._current.keep_alive = False
         self._on_refused(self._current, status)
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from marserve.servers.framing import LAST_CHUNK, chunk
+from marserve.servers.request_head import Field, RequestHead
+
+_LARGE_BYTES = 1 << 16
+"""Larger bodies are sent after their head instead of being joined to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Carrier(Protocol):
     is_secure: bool
     """Whether nobody on the way can read along."""
 
-    def answered(self, exchange: Exchange, data: bytes) -> None:
-        """Send the answer, or what is left of it."""
+    def answered(self, exchange: Exchange, data: bytes, body: bytes = b"") -> None:
+        """Send the answer, or what is left of it: `data`, then `body` where it is large."""
 
     def sent(self, exchange: Exchange, data: bytes) -> None:
         """Send a part of the answer; more is to come."""
@@ -51,39 +55,40 @@ class Exchange:
     the end `finish`, or `cut` when the rest will never come.
     """
 
-    __slots__ = (
-        "_carrier",
-        "begun_status",
-        "body",
-        "headers",
-        "is_head",
-        "is_reframed",
-        "keep_alive",
-        "method",
-        "on_gone",
-        "received_at",
-        "takes_chunks",
-        "target",
-    )
+    # Made for every request: what hardly ever differs is an attribute of the class.
+    body = b""
+    received_at = 0.0
+    keep_alive = True
+    is_head = False
+    """The answer has no body, whatever its head announces."""
+    begun_status = 0
+    """The status of an answer in pieces, once it has begun and cannot be changed; else 0."""
+    on_gone: Callable[[], None] | None = None
+    """Called if the client goes away before the end of the answer."""
 
-    def __init__(self, carrier: Carrier, method: bytes, target: bytes) -> None:
+    def __init__(self, carrier: Carrier, head: RequestHead) -> None:
         self._carrier = carrier
-        self.method = method
-        self.target = target
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
-        self.keep_alive = True
-        self.is_head = method == b"HEAD"
-        """The answer has no body, whatever its head announces."""
-        self.is_reframed = False
-        """The headers do not say the length of the body, or say how it was to be sent."""
-        self.takes_chunks = True
+        self.head = head
+
+    @property
+    def method(self) -> bytes:
+        """As it was sent."""
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        """As it was sent."""
+        return self.head.target
+
+    @property
+    def headers(self) -> list[Field]:
+        """As they were sent."""
+        return self.head.headers
+
+    @property
+    def takes_chunks(self) -> bool:
         """Whether the client knows chunks; if not, a stream ends where the connection ends."""
-        self.begun_status = 0
-        """The status of an answer in pieces, once it has begun and cannot be changed; else 0."""
-        self.received_at = 0.0
-        self.on_gone: Callable[[], None] | None = None
-        """Called if the client goes away before the end of the answer."""
+        return self.head.takes_chunks
 
     @property
     def client(self) -> str:
@@ -97,10 +102,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes:
         """The first value of a header; `name` in lower case; empty when there is none."""
-        for key, value in self.headers:
-            if len(key) == len(name) and key.lower() == name:
-                return value
-        return b""
+        return self.head.header(name)
 
     def respond(self, head: bytes, body: bytes) -> None:
         """Send the answer. `head` ends with the blank line and announces the length of `body`.
@@ -108,7 +110,12 @@ class Exchange:
         Whether the connection stays open was said in `head` according to `keep_alive`.
         """
         self.on_gone = None
-        self._carrier.answered(self, head if self.is_head else head + body)
+        if self.is_head:
+            self._carrier.answered(self, head)
+        elif len(body) < _LARGE_BYTES:
+            self._carrier.answered(self, head + body)
+        else:
+            self._carrier.answered(self, head, body)
 
     # --- an answer in pieces ----------------------------------------------------------------------
 

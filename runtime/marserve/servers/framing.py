@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from marserve.servers.request_head import Field
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
-
-Field = tuple[bytes, bytes]
-"""Name and value of a header, as they came."""
 
 
 def chunk(data: bytes) -> bytes:

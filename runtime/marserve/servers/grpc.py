@@ -1,6 +1,6 @@
 """The gRPC ports: what they serve, with which limits, and how they start and stop.
 
-Importing this module imports grpc, which takes a moment: only a server that opens gRPC ports
+Importing this module imports protobuf, which takes a moment: only a server that opens gRPC ports
 does. All of it runs on the event loop.
 """
 
@@ -10,10 +10,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import grpc
-import grpc.aio
 
 from marserve import __version__
 from marserve.config import Config
@@ -26,34 +22,12 @@ from marserve.servers.grpc_calls import Authorize, Calls
 from marserve.servers.grpc_health import HEALTH, HealthService
 from marserve.servers.grpc_inference import InferenceService, Predictor
 from marserve.servers.grpc_management import ManagementService
+from marserve.servers.grpc_methods import ByCallback
 from marserve.servers.grpc_open_inference import OpenInferenceService
 from marserve.servers.grpc_sequences import SequenceService
+from marserve.servers.grpc_server import GrpcServer
+from marserve.servers.h2_tls import Certificate, RenewedContext
 from marserve.servers.reservation import in_use
-
-MAX_CALLS_PER_CONNECTION = 1000
-"""Calls at one time on one connection; clients hold back what is more. A sequence is one call for
-as long as it lasts, so this is also how many sequences a client may have open."""
-MAX_CALLS = 5000
-"""Calls at one time on one port; what is more gets RESOURCE_EXHAUSTED."""
-MAX_METADATA_BYTES = 16 * 1024
-_KEEPALIVE_MS = 120_000
-"""A connection that is silent for so long is asked whether anybody is there."""
-_KEEPALIVE_TIMEOUT_MS = 20_000
-_FOREVER_MS = 2**31 - 1
-
-
-class Certificate(Protocol):
-    """What a port that speaks TLS shows (`tls.Tls`); looked at again with every connection."""
-
-    @property
-    def private_key_pem(self) -> bytes:
-        """The private key."""
-        ...
-
-    @property
-    def certificate_chain_pem(self) -> bytes:
-        """The certificate, then those of its issuers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +37,6 @@ class Limits:
     max_request_bytes: int
     max_connection_age_ms: int | None = None
     max_connection_age_grace_ms: int | None = None
-
-    def options(self) -> list[tuple[str, Any]]:
-        """The same, for the library."""
-        options = {
-            "grpc.so_reuseport": 0,  # a second server must not share the port unnoticed
-            "grpc.max_receive_message_length": self.max_request_bytes,
-            "grpc.max_send_message_length": -1,  # workers see to max_response_size
-            "grpc.max_concurrent_streams": MAX_CALLS_PER_CONNECTION,
-            "grpc.max_metadata_size": MAX_METADATA_BYTES,
-            "grpc.absolute_max_metadata_size": MAX_METADATA_BYTES,
-            "grpc.keepalive_time_ms": _KEEPALIVE_MS,
-            "grpc.keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_MS,
-        }
-        if self.max_connection_age_ms is not None:
-            options["grpc.max_connection_age_ms"] = min(self.max_connection_age_ms, _FOREVER_MS)
-        if self.max_connection_age_grace_ms is not None:
-            grace_ms = min(self.max_connection_age_grace_ms, _FOREVER_MS)
-            options["grpc.max_connection_age_grace_ms"] = grace_ms
-        return list(options.items())
 
 
 class GrpcPort:
@@ -114,7 +69,7 @@ class GrpcPort:
         self._certificate = certificate
         self._on_stop = on_stop
         self._finish = finish
-        self._server: Any = None
+        self._server: GrpcServer | None = None
         host, port = sock.getsockname()[:2]
         self.host: str = host
         self.port: int = port
@@ -130,21 +85,24 @@ class GrpcPort:
         Raises:
             PortInUse: somebody took the port in spite of the reservation.
         """
-        server = grpc.aio.server(options=self._limits.options(), maximum_concurrent_rpcs=MAX_CALLS)
-        server.add_generic_rpc_handlers((self._calls,))
+        self._calls.max_message_bytes = self._limits.max_request_bytes
+        server = GrpcServer(
+            self._calls,
+            None if self._certificate is None else RenewedContext(self._certificate),
+            max_age_s=_seconds(self._limits.max_connection_age_ms),
+            max_age_grace_s=_seconds(self._limits.max_connection_age_grace_ms),
+        )
         try:
-            self._open(server)
-        except RuntimeError as error:
-            raise in_use(self._name, self.host, self.port, "it is taken") from error
-        finally:
+            await server.start(self._sock)
+        except OSError as error:
             self._sock.close()
-        await server.start()
+            raise in_use(self._name, self.host, self.port, "it is taken") from error
         self._server = server
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones end for `grace_s`, then cancel what is left."""
-        self._sock.close()
         if self._server is None:
+            self._sock.close()
             return
         if self._on_stop is not None:
             self._on_stop()
@@ -152,28 +110,9 @@ class GrpcPort:
         if self._finish is not None:
             await self._finish()
 
-    def _open(self, server: Any) -> None:
-        if self._certificate is None:
-            server.add_insecure_port(self.address)
-        else:
-            server.add_secure_port(self.address, _credentials(self._certificate))
 
-
-def _credentials(certificate: Certificate) -> grpc.ServerCredentials:
-    """The certificate as it is when a client connects: a renewed one needs no restart."""
-    known = certificate.private_key_pem, certificate.certificate_chain_pem
-
-    def renewed() -> Any:
-        """Called for each handshake, in a thread of the library; None: nothing has changed."""
-        nonlocal known
-        now = certificate.private_key_pem, certificate.certificate_chain_pem
-        if now == known:
-            return None
-        known = now
-        return grpc.ssl_server_certificate_configuration([now])
-
-    initial = grpc.ssl_server_certificate_configuration([known])
-    return grpc.dynamic_ssl_server_credentials(initial, renewed)
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 def inference_port(
@@ -194,7 +133,7 @@ def inference_port(
     """
     closing = asyncio.Event()
     calls = Calls(bus, clock, authorize)
-    predictor = Predictor(inference, bus, clock)
+    predictor = Predictor(inference, clock)
     one = InferenceService(predictor)
     sequences = SequenceService(predictor, config.header_key_sequence_id, closing)
     service = inference_pb2.DESCRIPTOR.services_by_name["InferenceAPIsService"]
@@ -202,7 +141,7 @@ def inference_port(
         service,
         {
             "Ping": one.ping,
-            "Predictions": one.predictions,
+            "Predictions": ByCallback(one.predictions),
             "StreamPredictions": one.stream_predictions,
             "StreamPredictions2": sequences.stream_predictions,
         },

@@ -1,83 +1,32 @@
-"""What every gRPC call goes through: token, message, the call itself, its status, its event.
+"""All methods of one gRPC port, the calls that run, and what they have in common.
 
-A service gives coroutines by the names of its methods; its description (the `.proto`) says which
-messages they take. Messages are parsed here, not by the library, which would call a broken one an
-internal error of ours.
+A service gives functions by the names of its methods; its description (the `.proto`) says which
+messages they take.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
-import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.descriptor import ServiceDescriptor
 
-from marserve.errors import InvalidInput
-from marserve.events import Bus, GrpcAnswered
-from marserve.protocols.grpc_status import (
-    CallRefused,
-    Code,
-    Plane,
-    failure,
-    no_such_method,
-)
+from marserve.events import Bus, GrpcAnswered, GrpcCallsAnswered, Origin
+from marserve.protocols.grpc_heads import CallHead
+from marserve.protocols.grpc_status import Code, Plane
+from marserve.protocols.h2_frames import ErrorCode
+from marserve.servers.grpc_call import CallKind, GrpcCall
+from marserve.servers.grpc_methods import Method, Serve, methods_of, unknown
+from marserve.servers.h2_streams import H2Streams
 
 Authorize: TypeAlias = Callable[[str | None], None]
 """Takes the value of `authorization`; raises TokenMissing or TokenRefused."""
 
-Unary: TypeAlias = Callable[[Any, "Peer"], Awaitable[Message]]
-"""One message in, one out."""
-Streaming: TypeAlias = Callable[[Any, "Peer"], AsyncGenerator[Message, None]]
-"""One message in, several out."""
-Conversing: TypeAlias = Callable[["Stream", "Peer"], Coroutine[Any, Any, None]]
-"""Several messages in, several out."""
-
-_DEADLINE_SLACK_S = 0.1
-"""A client whose deadline passes cancels; by our clock there may be a moment left then."""
-
-STATUSES: Mapping[Code, grpc.StatusCode] = {
-    Code(status.value[0]): status for status in grpc.StatusCode
-}
+GRPC: Final = "gRPC"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who calls what."""
-
-    client: str
-    """`host:port`."""
-    path: str
-    """`package.Service/Method`."""
-
-
-class Stream:
-    """Both directions of a call with many messages each way."""
-
-    def __init__(self, request_type: type[Message], context: Any) -> None:
-        self._request_type = request_type
-        self._context = context
-
-    async def read(self) -> Message | None:
-        """The next message; None when the client has sent its last one.
-
-        Raises:
-            InvalidInput: it is not what the service describes.
-        """
-        raw = await self._context.read()
-        return None if raw is grpc.aio.EOF else _parsed(self._request_type, raw)
-
-    async def write(self, message: Message) -> None:
-        """Send one message; waits while the client does not read."""
-        await self._context.write(message.SerializeToString())
-
-
-class Calls(grpc.GenericRpcHandler):
+class Calls:
     """All methods of one port.
 
     Args:
@@ -92,135 +41,55 @@ class Calls(grpc.GenericRpcHandler):
         clock: Callable[[], float],
         authorize: Authorize | None = None,
     ) -> None:
+        self.clock = clock
+        self.max_message_bytes = 0
+        """What one request may have; set by the port."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Of the calls that have one."""
         self._bus = bus
-        self._clock = clock
         self._authorize = authorize
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[str, Method] = {}
+        self._answered: list[GrpcAnswered] = []
+        self.running = 0
+        """How many calls are being served."""
 
     def add(
         self,
         service: ServiceDescriptor,
-        methods: Mapping[str, Unary | Streaming | Conversing],
+        methods: Mapping[str, Serve],
         plane: Plane,
         is_open: bool = False,
     ) -> None:
         """Serve a service; `methods` has each of its methods. `is_open`: it needs no token."""
-        for method in service.methods:
-            path = f"{service.full_name}/{method.name}"
-            around = _Around(self, path, plane, is_open)
-            self._methods["/" + path] = _handler(method, methods[method.name], around)
+        self._methods |= methods_of(service, methods, plane, is_open)
 
-    def service(self, handler_call_details: Any) -> Any:
-        """The handler of one call (`grpc.GenericRpcHandler`)."""
-        method = handler_call_details.method
-        return self._methods.get(method) or self._unknown(method)
+    def open(self, connection: H2Streams, stream_id: int, head: CallHead) -> GrpcCall | ErrorCode:
+        """A new call, or why there is none."""
+        if head.is_malformed:
+            return ErrorCode.PROTOCOL_ERROR
+        kind = head.known
+        if not isinstance(kind, CallKind):
+            method = self._methods.get(head.path) or unknown(head.path)
+            origin = Origin(GRPC, head.path, connection.client)
+            kind = CallKind(head, method, origin, self._authorize is not None)
+            head.known = kind
+        return GrpcCall(self, connection, stream_id, kind)
 
-    def _unknown(self, method: str) -> Any:
-        """Answers what nobody serves as everything else is answered: with a token, and an event."""
-        path = method.removeprefix("/")
-        around = _Around(self, path, Plane.CONTROL, False)
+    def check(self, authorization: str | None) -> None:
+        """Refuse a call without the token that this port asks for.
 
-        async def refuse(_stream: Stream, _peer: Peer) -> None:
-            raise CallRefused(no_such_method(path))
-
-        return grpc.stream_stream_rpc_method_handler(_conversing(refuse, Message, around))
-
-    def check(self, context: Any) -> None:
-        """Refuse a call without the token that this port asks for."""
+        Raises:
+            TokenMissing, TokenRefused: it is refused.
+        """
         if self._authorize is not None:
-            metadata = context.invocation_metadata() or ()
-            given = (value for name, value in metadata if name == "authorization")
-            self._authorize(next(given, None))
+            self._authorize(authorization)
 
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return self._clock()
+    def answered(self, origin: Origin, code: Code, started: float) -> None:
+        """Tell the bus how a call has ended, with all others of this turn of the loop."""
+        if not self._answered:
+            asyncio.get_running_loop().call_soon(self._publish)
+        self._answered.append(GrpcAnswered(origin, code, self.clock() - started))
 
-    def answered(self, peer: Peer, code: Code, started: float) -> None:
-        """Tell the bus."""
-        self._bus.publish(GrpcAnswered(peer.path, peer.client, code, self._clock() - started))
-
-
-@dataclass(frozen=True, slots=True)
-class _Around:
-    """What surrounds each call of one method."""
-
-    calls: Calls
-    path: str
-    plane: Plane
-    is_open: bool
-
-    @asynccontextmanager
-    async def call(self, context: Any) -> AsyncIterator[Peer]:
-        """Checks the token; makes a status of what is raised inside; publishes the outcome."""
-        started = self.calls.now()
-        peer = Peer(_client(context.peer()), self.path)
-        code = Code.OK
-        try:
-            if not self.is_open:
-                self.calls.check(context)
-            yield peer
-        except asyncio.CancelledError:  # the client went away, its deadline passed, or we stop
-            left_s = context.time_remaining()
-            is_late = left_s is not None and left_s <= _DEADLINE_SLACK_S
-            code = Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
-            raise
-        except Exception as error:  # noqa: BLE001  every call gets a status
-            told = failure(error, self.plane)
-            code = told.code
-            await context.abort(STATUSES[code], told.description)
-        finally:
-            self.calls.answered(peer, code, started)
-
-
-def _handler(method: MethodDescriptor, serve: Any, around: _Around) -> Any:
-    request_type = GetMessageClass(method.input_type)
-    if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(_conversing(serve, request_type, around))
-    if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_streaming(serve, request_type, around))
-    return grpc.unary_unary_rpc_method_handler(_unary(serve, request_type, around))
-
-
-def _unary(serve: Unary, request_type: type[Message], around: _Around) -> Any:
-    async def answer(raw: bytes, context: Any) -> bytes:
-        async with around.call(context) as peer:
-            reply = await serve(_parsed(request_type, raw), peer)
-            return reply.SerializeToString()
-        raise AssertionError("abort() raises")
-
-    return answer
-
-
-def _streaming(serve: Streaming, request_type: type[Message], around: _Around) -> Any:
-    async def answer(raw: bytes, context: Any) -> None:
-        async with (
-            around.call(context) as peer,
-            aclosing(serve(_parsed(request_type, raw), peer)) as replies,
-        ):
-            async for reply in replies:
-                await context.write(reply.SerializeToString())
-
-    return answer
-
-
-def _conversing(serve: Conversing, request_type: type[Message], around: _Around) -> Any:
-    async def answer(_requests: object, context: Any) -> None:
-        async with around.call(context) as peer:
-            await serve(Stream(request_type, context), peer)
-
-    return answer
-
-
-def _parsed(message_type: type[Message], raw: bytes) -> Message:
-    try:
-        return message_type.FromString(raw)
-    except DecodeError as error:
-        raise InvalidInput(
-            f"The request is not a {message_type.DESCRIPTOR.full_name} message."
-        ) from error
-
-
-def _client(peer: str) -> str:
-    """`ipv4:127.0.0.1:4711` and `ipv6:%5B::1%5D:4711` -> `127.0.0.1:4711`, `[::1]:4711`."""
-    return peer.partition(":")[2].replace("%5B", "[").replace("%5D", "]") or peer
+    def _publish(self) -> None:
+        answered, self._answered = self._answered, []
+        self._bus.publish(GrpcCallsAnswered(answered))

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from marserve.protocols.grpc_status import CallRefused, Code, Failure
-from marserve.servers.grpc_calls import Peer
+from marserve.servers.grpc_methods import Peer
 
 _SERVING, _NOT_SERVING = 1, 2
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from google.protobuf.empty_pb2 import Empty
 
 from marserve.errors import MarServeError
-from marserve.events import Bus, RequestAnswered
+from marserve.events import RequestAnswered
 from marserve.inference import Inference
 from marserve.protocols.faults import torchserve_json
 from marserve.protocols.grpc_status import (
@@ -25,7 +25,7 @@ from marserve.protocols.pb.inference_pb2 import (
     TorchServeHealthResponse,
 )
 from marserve.request import Answer, Header, Job, Reply, Request, RequestPart
-from marserve.servers.grpc_calls import Peer
+from marserve.servers.grpc_methods import Asking, Peer
 from marserve.servers.request_ids import RequestIds
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -42,9 +42,8 @@ _GONE_STATUS = 499
 class Predictor:
     """Gives requests to the data plane, and tells the bus how each one ended."""
 
-    def __init__(self, inference: Inference, bus: Bus, clock: Callable[[], float]) -> None:
+    def __init__(self, inference: Inference, clock: Callable[[], float]) -> None:
         self._inference = inference
-        self._bus = bus
         self._clock = clock
         self._ids = RequestIds()
 
@@ -71,7 +70,7 @@ class Predictor:
         try:
             outcome = await replied
         finally:
-            asked.abandon()
+            asked.give_up()
         if isinstance(outcome, CallRefused):
             raise outcome
         return outcome
@@ -93,76 +92,81 @@ class Predictor:
         """
         if not name:
             raise CallRefused(MODEL_NAME_MISSING)
-        asked = Asked(self._bus, self._clock, peer, name, version or None)
         request = Request(self._ids.draw(), list(headers), parts)
-
-        def reply_to(_job: Job, reply: Reply) -> None:
-            on_outcome(asked, asked.ended(reply))
-
-        def piece_to(_job: Job, piece: Answer) -> None:
-            if on_piece is not None:
-                on_piece(asked, piece)
-
+        asked = Asked(self, peer, name, version or None, request, self._clock())
+        asked.on_outcome = on_outcome
+        if peer.deadline is not None:
+            asked.deadline = peer.deadline
+        if on_piece is not None:
+            asked.on_piece = on_piece
         try:
-            asked.job = self._inference.infer(
-                name, version or None, request, reply_to, piece_to if on_piece else None
-            )
+            self._inference.start(asked, name, version or None)
         except MarServeError as error:
-            raise asked.refused(error) from error
+            asked.abandon()
+            raise self.refused(asked, error) from error
         return asked
 
-
-class Asked:
-    """One request that was given to the data plane, until its end is told to the bus."""
-
-    def __init__(
-        self, bus: Bus, clock: Callable[[], float], peer: Peer, name: str, version: str | None
-    ) -> None:
-        self._bus = bus
-        self._clock = clock
-        self._peer = peer
-        self._name = name
-        self._version = version
-        self._started = clock()
-        self.job: Job | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its answer is still to come."""
-        return self.job is not None and self.job.is_open
-
-    def ended(self, reply: Reply) -> Outcome:
-        """It got its answer. A status that the handler chose is none of gRPC's concern."""
-        if isinstance(reply, MarServeError):
-            return self.refused(reply)
-        self._publish(200)
-        return reply
-
-    def refused(self, error: MarServeError) -> CallRefused:
-        """It got an error: how that looks to a gRPC client."""
+    def refused(self, asked: Asked, error: MarServeError) -> CallRefused:
+        """A request got an error: how that looks to a gRPC client."""
         told = failure(error, Plane.PREDICTION)
-        self._publish(told.http_status)
+        self.ended(asked, told.http_status)
         return CallRefused(told)
 
-    def abandon(self) -> None:
-        """Nobody waits for the answer any more."""
-        if self.job is not None and self.job.is_open:
-            self.job.abandon()
-            self._publish(_GONE_STATUS)
-
-    def _publish(self, status: int) -> None:
-        latency_s = self._clock() - self._started
-        self._bus.publish(
-            RequestAnswered(
-                self._name,
-                self._version,
-                status,
-                latency_s,
-                "gRPC",
-                self._peer.path,
-                self._peer.client,
-            )
+    def ended(self, asked: Asked, status: int) -> None:
+        """Tell the bus how a request has ended; `status` is what it is to an HTTP client."""
+        latency_s = self._clock() - asked.queued_at
+        origin = asked.peer.origin
+        self._inference.answered(
+            RequestAnswered(asked.name, asked.version, status, latency_s, origin)
         )
+
+
+class Asked(Job):
+    """One request that was given to the data plane, until its end is told to the bus."""
+
+    on_outcome: Callable[[Asked, Outcome], None]
+    """Called once with how it has ended, unless it is given up."""
+    on_piece: Callable[[Asked, Answer], None] | None = None
+    """Called with each piece of its answer; None: whoever asks wants it whole."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        peer: Peer,
+        name: str,
+        version: str | None,
+        request: Request,
+        queued_at: float,
+    ) -> None:
+        self.request = request
+        self.queued_at = queued_at
+        self.peer = peer
+        self.name = name
+        self.version = version
+        self._predictor = predictor
+
+    def deliver(self, reply: Reply) -> None:
+        """It got its answer. A status that the handler chose is none of gRPC's concern."""
+        outcome: Outcome
+        if isinstance(reply, Answer):
+            self._predictor.ended(self, 200)
+            outcome = reply
+        else:
+            outcome = self._predictor.refused(self, reply)
+        self.on_outcome(self, outcome)
+
+    def deliver_piece(self, piece: Answer) -> bool:
+        """It got a piece of its answer."""
+        if self.on_piece is None:
+            return False
+        self.on_piece(self, piece)
+        return True
+
+    def give_up(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.is_open:
+            self.abandon()
+            self._predictor.ended(self, _GONE_STATUS)
 
 
 class Outbox:
@@ -215,12 +219,12 @@ class InferenceService:
         text = torchserve_json({"status": health}).decode().removesuffix("\n")
         return TorchServeHealthResponse(health=text)
 
-    async def predictions(self, request: PredictionsRequest, peer: Peer) -> PredictionResponse:
+    def predictions(self, request: PredictionsRequest, call: Asking) -> None:
         """One request, one answer."""
-        answer = await self._predictor.predict(
-            peer, request.model_name, request.model_version, parts(request)
+        asked = self._predictor.ask(
+            call, request.model_name, request.model_version, parts(request), (), _answer
         )
-        return PredictionResponse(prediction=answer.body)
+        call.on_gone = asked.give_up
 
     async def stream_predictions(
         self, request: PredictionsRequest, peer: Peer
@@ -230,7 +234,7 @@ class InferenceService:
 
         def on_piece(asked: Asked, piece: Answer) -> None:
             if not outbox.put(PredictionResponse(prediction=piece.body)):
-                asked.abandon()
+                asked.give_up()
 
         def on_outcome(_asked: Asked, outcome: Outcome) -> None:
             if isinstance(outcome, CallRefused):
@@ -251,9 +255,21 @@ class InferenceService:
             async for message in outbox.messages():
                 yield message
         finally:
-            asked.abandon()
+            asked.give_up()
+
+
+def _answer(asked: Asked, outcome: Outcome) -> None:
+    call = cast(Asking, asked.peer)
+    try:
+        if isinstance(outcome, CallRefused):
+            call.fail(outcome)
+        else:
+            call.reply(PredictionResponse(prediction=outcome.body))
+    except Exception as error:  # noqa: BLE001  batch-mates must get their answers
+        call.fail(error)
 
 
 def parts(request: PredictionsRequest) -> list[RequestPart]:
     """The row: a value without a content type reaches the handler as a bytearray."""
-    return [(name, "", value) for name, value in request.input.items()]
+    values = request.input
+    return [(name, "", values[name]) for name in values]  # its items() would be slow Python

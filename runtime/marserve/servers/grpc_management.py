@@ -29,7 +29,7 @@ from marserve.protocols.pb.management_pb2 import (
     UnregisterModelRequest,
 )
 from marserve.servers.control_plane import ControlPlane
-from marserve.servers.grpc_calls import Peer
+from marserve.servers.grpc_methods import Peer
 
 _T = TypeVar("_T")
 

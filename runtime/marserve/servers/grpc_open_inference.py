@@ -25,8 +25,8 @@ from marserve.protocols.pb.open_inference_grpc_pb2 import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
-from marserve.servers.grpc_calls import Peer
 from marserve.servers.grpc_inference import Predictor
+from marserve.servers.grpc_methods import Peer
 
 Describe: TypeAlias = Callable[[str, str | None], Awaitable[tuple[Description, ...]]]
 """`ControlPlane.describe`."""

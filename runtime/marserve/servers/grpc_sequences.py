@@ -25,8 +25,8 @@ from marserve.protocols.grpc_status import (
 )
 from marserve.protocols.pb.inference_pb2 import PredictionResponse, PredictionsRequest
 from marserve.request import Answer
-from marserve.servers.grpc_calls import Peer, Stream
 from marserve.servers.grpc_inference import Asked, Outbox, Outcome, Predictor, parts
+from marserve.servers.grpc_methods import Peer, Stream
 
 MAX_UNANSWERED = 100
 """Requests of one call that are read and not answered yet."""
@@ -116,7 +116,7 @@ class _Conversation:
     def abandon(self) -> None:
         """The call is over."""
         for asked in self._unanswered:
-            asked.abandon()
+            asked.give_up()
 
     def _ask(self, request: PredictionsRequest, sequence_id: str) -> None:
         if not sequence_id:

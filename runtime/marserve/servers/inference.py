@@ -1,7 +1,8 @@
 """The inference port: exchanges to requests, replies to answers. Runs on the event loop.
 
 The hot path is callbacks: an exchange becomes a request and a job, and when the job is resolved
-its answer is written. Nothing is awaited and no task is made.
+its answer is written. Nothing is awaited and no task is made. What can be known from a head alone
+is found out once for all requests that repeat it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 from marserve.errors import InvalidInput, MarServeError, WorkflowNotFound
-from marserve.events import Bus, HttpAnswered, RequestAbandoned, RequestAnswered
+from marserve.events import Bus, HttpAnswered, Origin, RequestAbandoned, RequestAnswered
 from marserve.inference import Inference
-from marserve.protocols import torchserve
+from marserve.protocols import request_timeout, torchserve
 from marserve.protocols.cors import NO_CORS, Cors
 from marserve.protocols.faults import Fault, fault, fault_body, torchserve_json
 from marserve.protocols.heads import Heads, has_body
@@ -60,6 +60,54 @@ class FrontOptions:
     """Raises unless this `Authorization` header may pass; None: everybody may."""
 
 
+class _Reading:
+    """What the head of an exchange means here; the same for all that repeat it."""
+
+    __slots__ = ("kind", "origin", "target", "timeout_s")
+
+    def __init__(
+        self, target: Target, kind: str | None, origin: Origin, timeout_s: float | None = None
+    ) -> None:
+        self.target = target
+        self.kind = kind
+        """The content type of a body that is one part; None: the body says its parts."""
+        self.origin = origin
+        self.timeout_s = timeout_s
+        """How long the client will wait; None: it does not say."""
+
+
+class _Call(Job):
+    """A job whose answer goes to an exchange."""
+
+    def __init__(
+        self,
+        front: InferenceFront,
+        exchange: Exchange,
+        reading: _Reading,
+        request: Request,
+        queued_at: float,
+    ) -> None:
+        self.request = request
+        self.queued_at = queued_at
+        self._front = front
+        self._exchange = exchange
+        self._reading = reading
+
+    def deliver(self, reply: Reply) -> None:
+        """Write the answer."""
+        self._front.answer(self._exchange, self._reading, self.request.id, reply)
+
+    def deliver_piece(self, piece: Answer) -> bool:
+        """Write a piece of the answer."""
+        if not self._front.answer_piece(self._exchange, self._reading, self.request.id, piece):
+            self.abandon()
+        return True
+
+    def gone(self) -> None:
+        """The client has hung up."""
+        self._front.abandon(self, self._reading.target.name)
+
+
 class InferenceFront:
     """Serves TorchServe's inference API over whatever carries exchanges."""
 
@@ -95,11 +143,13 @@ class InferenceFront:
         try:
             if self._is_guarded and not self._lets_pass(exchange):
                 return
-            target = self._target(exchange)
-            if target.operation is _INFER:
-                self._infer(exchange, target, self._row(exchange, target))
+            reading = exchange.head.reading
+            if not isinstance(reading, _Reading):
+                reading = self._read(exchange)
+            if reading.target.operation is _INFER:
+                self._infer(exchange, reading, self._row(exchange, reading))
             else:
-                self._serve_other(exchange, target)
+                self._serve_other(exchange, reading)
         except Exception as error:  # noqa: BLE001  every exchange gets an answer
             self._fail(exchange, None, fault(error))
 
@@ -127,61 +177,68 @@ class InferenceFront:
 
     # --- operations -------------------------------------------------------------------------------
 
-    def _serve_other(self, exchange: Exchange, target: Target) -> None:
+    def _read(self, exchange: Exchange) -> _Reading:
+        head = exchange.head
+        target = self._target(exchange)
+        kind = torchserve.kind_of_whole(head.header(b"content-type"))
+        origin = Origin(
+            head.method.decode("latin-1"), head.target.decode("latin-1"), exchange.client
+        )
+        timeout_s = request_timeout.timeout_s(head.header(request_timeout.NAME))
+        reading = head.reading = _Reading(target, kind, origin, timeout_s)
+        return reading
+
+    def _serve_other(self, exchange: Exchange, reading: _Reading) -> None:
+        target = reading.target
         match target.operation:
             case Operation.INVOKE:
-                self._invoke(exchange, target)
+                self._invoke(exchange, reading)
             case Operation.WORKFLOW:
-                self._run_workflow(exchange, target)
+                self._run_workflow(exchange, reading)
             case _:
                 status, document = self._about.page(target)
                 self._respond(exchange, status, [_JSON], torchserve_json(document))
 
-    def _row(self, exchange: Exchange, target: Target) -> list[RequestPart]:
-        row = torchserve.parts(exchange.header(b"content-type"), exchange.body)
-        return torchserve.with_query(target.query, row) if target.query else row
+    def _row(self, exchange: Exchange, reading: _Reading) -> list[RequestPart]:
+        if reading.kind is not None:
+            row = [(torchserve.BODY, reading.kind, exchange.body)]
+        else:
+            row = torchserve.parts(exchange.header(b"content-type"), exchange.body)
+        query = reading.target.query
+        return torchserve.with_query(query, row) if query else row
 
-    def _infer(self, exchange: Exchange, target: Target, row: list[RequestPart]) -> None:
-        request_id = self._ids.draw()
-
-        def reply_to(job: Job, reply: Reply) -> None:
-            # One closure for the pieces and for the last one: a request that waits costs less.
-            try:
-                if job.is_open and isinstance(reply, Answer):
-                    self._send_piece(exchange, request_id, reply)
-                else:
-                    self._answer(exchange, target, request_id, reply)
-            except Exception as error:  # noqa: BLE001  batch-mates must get their answers
-                job.abandon()
-                self._fail(exchange, target, fault(error), request_id)
-
-        request = self._request(exchange, target, request_id, row)
+    def _infer(self, exchange: Exchange, reading: _Reading, row: list[RequestPart]) -> None:
+        target = reading.target
+        request = self._request(exchange, target, self._ids.draw(), row)
+        call = _Call(self, exchange, reading, request, self._clock())
+        if reading.timeout_s is not None:
+            call.deadline = call.queued_at + reading.timeout_s
         try:
-            job = self._inference.infer(target.name, target.version, request, reply_to, reply_to)
+            self._inference.start(call, target.name, target.version)
         except MarServeError as error:
-            self._fail(exchange, target, fault(error), request_id)
+            self._fail(exchange, reading, fault(error), request.id)
             return
-        exchange.on_gone = partial(self._abandon, job, target.name)
-        if not row or row[0][0][:1] == "{":
+        exchange.on_gone = call.gone
+        if reading.kind is None and (not row or row[0][0][:1] == "{"):
             self._warn_if_misread(exchange, target.name, row)
 
     def _request(
         self, exchange: Exchange, target: Target, request_id: str, row: list[RequestPart]
     ) -> Request:
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.headers
-        ]
-        if exchange.is_reframed:
+        headers = exchange.head.seen
+        if exchange.head.is_reframed:
             headers = torchserve.seen_headers(headers, len(exchange.body))
         return Request(request_id, headers, row, target.explain, target.url_path)
 
-    def _abandon(self, job: Job, name: str) -> None:
-        if job.is_open:
-            job.abandon()
-            self._bus.publish(RequestAbandoned(name, job.request.id))
+    def abandon(self, call: Job, name: str) -> None:
+        """The client of a call went away."""
+        if call.is_open:
+            call.abandon()
+            self._bus.publish(RequestAbandoned(name, call.request.id))
 
-    def _invoke(self, exchange: Exchange, target: Target) -> None:
-        row = self._row(exchange, target)
+    def _invoke(self, exchange: Exchange, reading: _Reading) -> None:
+        row = self._row(exchange, reading)
+        target = reading.target
         name = (
             torchserve.text_of(target.query, "model_name")
             or self._only_model()
@@ -189,13 +246,17 @@ class InferenceFront:
         )
         if not name:
             raise InvalidInput("Parameter model_name is required.")
-        self._infer(exchange, replace(target, name=name), row)
+        named = _Reading(
+            replace(target, name=name), reading.kind, reading.origin, reading.timeout_s
+        )
+        self._infer(exchange, named, row)
 
-    def _run_workflow(self, exchange: Exchange, target: Target) -> None:
+    def _run_workflow(self, exchange: Exchange, reading: _Reading) -> None:
+        target = reading.target
         if self._workflows is None:
             raise WorkflowNotFound(f"Workflow not found: {target.name}")
         request_id = self._ids.draw()
-        request = self._request(exchange, target, request_id, self._row(exchange, target))
+        request = self._request(exchange, target, request_id, self._row(exchange, reading))
 
         def reply_to(reply: Reply) -> None:
             try:
@@ -223,22 +284,50 @@ class InferenceFront:
 
     # --- answers ----------------------------------------------------------------------------------
 
+    def answer(self, exchange: Exchange, reading: _Reading, request_id: str, reply: Reply) -> None:
+        """Write the answer to an inference request, whatever it is."""
+        try:
+            if type(reply) is not Answer or not reply.is_plain or exchange.begun_status:
+                self._answer(exchange, reading, request_id, reply)
+                return
+            body = reply.body
+            head = self._heads.plain(request_id, len(body), exchange.keep_alive)
+            exchange.respond(head, body)
+            target = reading.target
+            latency_s = self._clock() - exchange.received_at
+            self._inference.answered(
+                RequestAnswered(target.name, target.version, 200, latency_s, reading.origin)
+            )
+        except Exception as error:  # noqa: BLE001  batch-mates must get their answers
+            self._fail(exchange, reading, fault(error), request_id)
+
+    def answer_piece(
+        self, exchange: Exchange, reading: _Reading, request_id: str, piece: Answer
+    ) -> bool:
+        """Write a piece of an answer; False: it cannot be written, and the client was told."""
+        try:
+            self._send_piece(exchange, request_id, piece)
+        except Exception as error:  # noqa: BLE001  batch-mates must get their answers
+            self._fail(exchange, reading, fault(error), request_id)
+            return False
+        return True
+
     def _answer(
-        self, exchange: Exchange, target: Target | None, request_id: str, reply: Reply
+        self, exchange: Exchange, reading: _Reading | None, request_id: str, reply: Reply
     ) -> None:
         if not isinstance(reply, Answer):
-            self._fail(exchange, target, fault(reply), request_id)
+            self._fail(exchange, reading, fault(reply), request_id)
             return
         if exchange.begun_status:
             exchange.write(reply.body)
             exchange.finish()
-            self._publish(exchange, target, exchange.begun_status)
+            self._publish(exchange, reading, exchange.begun_status)
             return
         if reply.status >= 400:
             exchange.keep_alive = False  # as TorchServe does, and its clients expect
         head = self._heads.answer(reply, request_id, exchange.keep_alive)
         exchange.respond(head, reply.body if has_body(reply.status) else b"")
-        self._publish(exchange, target, reply.status)
+        self._publish(exchange, reading, reply.status)
 
     def _send_piece(self, exchange: Exchange, request_id: str, piece: Answer) -> None:
         """The first piece decides status and headers."""
@@ -251,12 +340,12 @@ class InferenceFront:
         exchange.write(piece.body)
 
     def _fail(
-        self, exchange: Exchange, target: Target | None, refused: Fault, request_id: str = ""
+        self, exchange: Exchange, reading: _Reading | None, refused: Fault, request_id: str = ""
     ) -> None:
         if exchange.begun_status:
             _log.warning("An answer broke off after its beginning: %s", refused.message)
             exchange.cut()
-            self._publish(exchange, target, refused.status)
+            self._publish(exchange, reading, refused.status)
             return
         headers = [_JSON]
         if refused.retry_after_s is not None:
@@ -264,7 +353,7 @@ class InferenceFront:
         if refused.status == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
         exchange.keep_alive = False
-        self._respond(exchange, refused.status, headers, fault_body(refused), request_id, target)
+        self._respond(exchange, refused.status, headers, fault_body(refused), request_id, reading)
 
     def _respond(
         self,
@@ -273,28 +362,27 @@ class InferenceFront:
         headers: list[Header],
         body: bytes,
         request_id: str = "",
-        target: Target | None = None,
+        reading: _Reading | None = None,
     ) -> None:
         exchange.keep_alive = exchange.keep_alive and status < 400
         length = len(body) if has_body(status) else None
         request_id = request_id or self._ids.draw()
         head = self._heads.any(status, headers, request_id, length, exchange.keep_alive)
         exchange.respond(head, body)
-        self._publish(exchange, target, status)
+        self._publish(exchange, reading, status)
 
-    def _publish(self, exchange: Exchange, target: Target | None, status: int) -> None:
+    def _publish(self, exchange: Exchange, reading: _Reading | None, status: int) -> None:
         duration_s = self._clock() - exchange.received_at if exchange.received_at else 0.0
-        method = exchange.method.decode("latin-1")
-        path = exchange.target.decode("latin-1")
-        if target is None:
+        if reading is None:
+            method = exchange.method.decode("latin-1")
+            path = exchange.target.decode("latin-1")
             self._bus.publish(
                 HttpAnswered("inference", method, path, exchange.client, status, duration_s)
             )
         else:
-            self._bus.publish(
-                RequestAnswered(
-                    target.name, target.version, status, duration_s, method, path, exchange.client
-                )
+            target = reading.target
+            self._inference.answered(
+                RequestAnswered(target.name, target.version, status, duration_s, reading.origin)
             )
 
     def _target(self, exchange: Exchange) -> Target:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import time
 from collections.abc import Coroutine, Mapping
@@ -190,8 +189,6 @@ class Ports:
         config = self._config
         if not config.enable_grpc_api:
             return []
-        # the library prints a line for every handshake that fails: strangers could fill a disk
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         # costs a tenth of a second, which passes while workers load; and nothing when switched off
         from marserve.servers import grpc
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 
 _IDS_PER_DRAW = 256
-_VARIANT = "89ab"
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class RequestIds:
     """A supply of UUID4 strings: the kernel's randomness, drawn for many ids at a time."""
 
     def __init__(self) -> None:
-        self._digits = ""
-        self._next = 0
+        self._drawn: list[str] = []
 
     def draw(self) -> str:
         """A new id, as `uuid.uuid4()` would print it."""
-        start = self._next
-        if start == len(self._digits):
-            self._digits = os.urandom(16 * _IDS_PER_DRAW).hex()
-            start = 0
-        self._next = start + 32
-        d = self._digits[start : start + 32]
-        variant = _VARIANT[int(d[16], 16) & 3]
-        return f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{variant}{d[17:20]}-{d[20:]}"
+        if not self._drawn:
+            digits = os.urandom(16 * _IDS_PER_DRAW).hex()
+            self._drawn = [_uuid4(digits[i : i + 32]) for i in range(0, len(digits), 32)]
+        return self._drawn.pop()
+
+
+def _uuid4(d: str) -> str:
+    return f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANTS[d[16]]}{d[17:20]}-{d[20:]}"

@@ -1,7 +1,7 @@
 """A port that is taken before what listens there is ready, or even imported.
 
-The socket is bound and does not listen: nobody else gets the port, clients are refused. With
-SO_REUSEADDR on both sides Linux lets the real listener bind as well, so no gap opens in between.
+The socket is bound and does not listen: nobody else gets the port, clients are refused until
+whoever serves it listens on it.
 """
 
 from __future__ import annotations

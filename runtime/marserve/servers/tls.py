@@ -128,12 +128,27 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _context() -> ssl.SSLContext:
+def context_for(
+    chain_pem: bytes, key_pem: bytes, protocol: str, context: ssl.SSLContext | None = None
+) -> ssl.SSLContext:
+    """A context that shows this certificate to clients of `protocol` (as ALPN names it).
+
+    `context`: one that was made before; it shows this certificate from the next handshake on.
+
+    Raises:
+        ConfigInvalid: certificate and key cannot be used.
+    """
+    made = context or _context(protocol)
+    _load(made, _Pem(chain_pem, key_pem), TlsFiles(Path("certificate"), Path("private key")))
+    return made
+
+
+def _context(protocol: str = "http/1.1") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     return context
 
 

@@ -17,11 +17,20 @@ from typing import Any
 import msgspec
 
 from marserve.workers import outcomes
-from marserve.workers.frames import Decoder, encode
+from marserve.workers.frames import Decoder, Frame, encode
 from marserve.workers.loaded_model import piece, prepare
-from marserve.workers.messages import Batch, BatchItem, FailureKind, FrameKind, Load, Result
+from marserve.workers.messages import (
+    Batch,
+    BatchItem,
+    FailureKind,
+    FrameKind,
+    Load,
+    Result,
+    Threads,
+)
 from marserve.workers.outcomes import ItemAnswer
 from marserve.workers.rows import headers, rows
+from marserve.workers.worker_threads import WorkerThreads
 from marserve_handlers.contract import Context
 from marserve_handlers.wire import STREAM_NEXT
 
@@ -33,6 +42,8 @@ class AsyncModel:
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        self.threads = WorkerThreads()
+        self.threads.use(load.threads)
         self._entry, self._context = prepare(load)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)  # handlers may ask for it while they initialise
@@ -66,8 +77,11 @@ class AsyncModel:
             await self._loop.sock_sendall(channel, await self._outgoing.get())
 
     async def _read(self, channel: socket.socket, decoder: Decoder) -> None:
-        while data := await self._loop.sock_recv(channel, _READ_BYTES):
-            for frame in decoder.feed(data):
+        while (frames := await self._received(channel, decoder)) is not None:
+            for frame in frames:
+                if frame.kind is FrameKind.THREADS:
+                    self.threads.use(msgspec.msgpack.decode(frame.meta, type=Threads).threads)
+                    continue
                 if frame.kind is not FrameKind.BATCH:
                     return
                 batch = self._batches.decode(frame.meta)
@@ -76,9 +90,21 @@ class AsyncModel:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
+    async def _received(self, channel: socket.socket, decoder: Decoder) -> list[Frame] | None:
+        """The frames that one read completes; None: the server has hung up."""
+        if decoder.room is None:
+            data = await self._loop.sock_recv(channel, _READ_BYTES)
+            return list(decoder.feed(data)) if data else None
+        count = await self._loop.sock_recv_into(channel, decoder.room)
+        frame = decoder.filled(count)
+        if frame is not None:
+            return [frame]
+        return [] if count else None
+
     async def _answer(self, batch_id: int, item: BatchItem, buffers: memoryview) -> None:
         started = time.monotonic()
         context, (body, extra) = await self._run(batch_id, item, buffers)
+        body = bytes(body)  # other tasks of the handler may change it meanwhile
         await asyncio.sleep(0)  # pieces that the handler has just sent go first
         metrics = outcomes.told_metrics(context.metrics.drain())
         extras = {} if extra is None else {0: extra}
@@ -95,7 +121,8 @@ class AsyncModel:
             nonlocal has_streamed
             has_streamed = True
             result, bodies = piece(batch_id, results, of, 1, self._load)
-            self._loop.call_soon_threadsafe(self._send, FrameKind.PIECE, result, bodies)
+            copies = [bytes(body) for body in bodies]  # they are the handler's again at once
+            self._loop.call_soon_threadsafe(self._send, FrameKind.PIECE, result, copies)
 
         try:
             context = copy.deepcopy(self._context)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import msgspec
 
-from marserve.workers.frames import Decoder, Frame, FrameError, encode
+from marserve.direct_read import DirectRead
+from marserve.workers.frames import Decoder, Frame, FrameError, encode_pieces
 from marserve.workers.messages import FrameKind
 
 _DRAIN_S = 1.0
@@ -41,13 +42,29 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
+        self._deliver(self._decoder.feed(data))
+        if self._decoder.room is not None and self._transport is not None:
+            DirectRead(self._transport, self, self._room, self._filled)
+
+    def _deliver(self, frames: Iterable[Frame]) -> None:
         try:
-            for frame in self._decoder.feed(data):
+            for frame in frames:
                 if self._ended.is_set():  # a frame of the same read was the reason to close
                     return
                 self._on_frame(frame)
         except (FrameError, msgspec.DecodeError, UnicodeDecodeError) as error:
             self.close(f"the worker broke the protocol: {error}")
+
+    def _room(self) -> memoryview:
+        room = self._decoder.room
+        assert room is not None
+        return room
+
+    def _filled(self, count: int) -> bool:
+        frame = self._decoder.filled(count)
+        if frame is not None:
+            self._deliver((frame,))
+        return frame is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
@@ -55,8 +72,13 @@ class Channel(asyncio.Protocol):
 
     def send(self, kind: FrameKind, meta: object, buffers: Sequence[bytes] = ()) -> None:
         """Queue one frame. After the end of the connection this does nothing."""
-        if self._transport is not None:
-            self._transport.write(encode(kind, msgspec.msgpack.encode(meta), buffers))
+        if self._transport is None:
+            return
+        data = encode_pieces(kind, msgspec.msgpack.encode(meta), buffers)
+        if isinstance(data, bytes):
+            self._transport.write(data)
+        else:
+            self._transport.writelines(data)
 
     def close(self, reason: str | None) -> None:
         """Drop the connection now; `on_lost` gets `reason`."""

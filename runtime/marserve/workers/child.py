@@ -23,11 +23,13 @@ from typing import NoReturn
 
 import msgspec
 
+from marserve.heap import keep_freed_memory
 from marserve.workers import outcomes
 from marserve.workers.async_model import AsyncModel
-from marserve.workers.frames import Decoder, Frame, encode
+from marserve.workers.frames import Buffer, Decoder, Frame, encode_pieces
+from marserve.workers.idle_memory import IdleMemory, trim
 from marserve.workers.loaded_model import LoadedModel
-from marserve.workers.messages import Batch, FrameKind, Load, Loaded, LoadFailed, Result
+from marserve.workers.messages import Batch, FrameKind, Load, Loaded, LoadFailed, Result, Threads
 from marserve_handlers.errors import HandlerError
 
 _MAX_FRAME_BYTES = 1 << 40
@@ -41,6 +43,7 @@ def main(channel: socket.socket, outputs: tuple[int, int]) -> NoReturn:
     status = 1
     try:
         _redirect_output(*outputs)
+        keep_freed_memory()
         status = _Worker(channel).run()
     except (BrokenPipeError, ConnectionResetError):
         status = 0
@@ -55,6 +58,7 @@ def main(channel: socket.socket, outputs: tuple[int, int]) -> NoReturn:
 class _Worker:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._memory = IdleMemory(channel)
         self._decoder = Decoder(_MAX_FRAME_BYTES)
         self._frames: list[Frame] = []
         self._sending = threading.Lock()
@@ -72,12 +76,20 @@ class _Worker:
             return 0
         batches = msgspec.msgpack.Decoder(Batch)
         while (frame := self._next_frame()) is not None:
+            if frame.kind is FrameKind.THREADS:
+                model.threads.use(msgspec.msgpack.decode(frame.meta, type=Threads).threads)
+                continue
             if frame.kind is not FrameKind.BATCH:
                 break
-            result, bodies = model.answer(batches.decode(frame.meta), frame.buffers)
-            self._send(FrameKind.RESULT, result, bodies)
+            self._answer(model, batches.decode(frame.meta), frame.buffers)
+            self._memory.work_done()
         model.close()
         return 0
+
+    def _answer(self, model: LoadedModel, batch: Batch, buffers: memoryview) -> None:
+        """Nothing of the answer is held afterwards: its bodies may be buffers of the handler."""
+        result, bodies = model.answer(batch, buffers)
+        self._send(FrameKind.RESULT, result, bodies)
 
     def _load(self, load: Load) -> LoadedModel | AsyncModel | None:
         started = time.monotonic()
@@ -92,24 +104,41 @@ class _Worker:
             return None
         gc.collect()
         gc.freeze()
+        trim()
         self._send(FrameKind.LOADED, Loaded(time.monotonic() - started))
         return model
 
     def _next_frame(self) -> Frame | None:
         while not self._frames:
-            data = self._channel.recv(max(_READ_BYTES, min(self._decoder.missing_bytes, 1 << 26)))
-            if not data:
-                return None
-            self._frames.extend(self._decoder.feed(data))
+            try:
+                if not self._receive():
+                    return None
+            except BlockingIOError:
+                self._memory.rest()
         return self._frames.pop(0)
 
-    def _send(self, kind: FrameKind, meta: msgspec.Struct, buffers: Sequence[bytes] = ()) -> None:
+    def _receive(self) -> bool:
+        """Read once; False: the server has hung up."""
+        decoder = self._decoder
+        if decoder.room is None:
+            data = self._channel.recv(_READ_BYTES)
+            self._frames.extend(decoder.feed(data))
+            return len(data) > 0
+        count = self._channel.recv_into(decoder.room)
+        frame = decoder.filled(count)
+        if frame is not None:
+            self._frames.append(frame)
+        return count > 0
+
+    def _send(self, kind: FrameKind, meta: msgspec.Struct, buffers: Sequence[Buffer] = ()) -> None:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # the handler's to break
             sys.stdout.flush()
+        data = encode_pieces(kind, msgspec.msgpack.encode(meta), buffers)
         with self._sending:  # the handler may stream from a thread of its own
-            self._channel.sendall(encode(kind, msgspec.msgpack.encode(meta), buffers))
+            for piece in (data,) if isinstance(data, bytes) else data:
+                self._channel.sendall(piece)
 
-    def _send_piece(self, result: Result, bodies: list[bytes]) -> None:
+    def _send_piece(self, result: Result, bodies: list[Buffer]) -> None:
         self._send(FrameKind.PIECE, result, bodies)
 
 

@@ -20,6 +20,7 @@ from marserve.errors import LoadFailed
 from marserve.refs import ModelRef
 from marserve.workers.frames import Frame
 from marserve.workers.meeting import Meeting
+from marserve.workers.messages import PACKAGE_MISSING
 from marserve.workers.rank_channels import RankChannels
 from marserve.workers.supervisor import (
     PACKAGE_ROOTS,
@@ -28,7 +29,6 @@ from marserve.workers.supervisor import (
     describe_exit,
 )
 from marserve.workers.torchrun import CpuLaunch, Launch, Start
-from marserve.workers.zygote import PACKAGE_MISSING
 
 _BOOT = "import sys; sys.path += sys.argv[1:]; from marserve.workers.rank import main; main()"
 _LAST_PORT = 65535

@@ -19,12 +19,16 @@ import yaml
 
 import marserve_handlers.torchserve as torchserve_names
 from marserve.foreign_settings import TORCHSERVE_VERSION
-from marserve.plugins import load_plugins
-from marserve.workers import outcomes
+from marserve.plugins import find_handler
+from marserve.workers import isolation, outcomes
+from marserve.workers.device_memory import release_cached_memory
+from marserve.workers.frames import Buffer
 from marserve.workers.handler_environ import handler_environ
+from marserve.workers.isolation import Failed
 from marserve.workers.messages import Batch, BatchItem, FailureKind, Load, Result
 from marserve.workers.outcomes import ItemAnswer
 from marserve.workers.rows import cut, headers, rows
+from marserve.workers.worker_threads import WorkerThreads
 from marserve_handlers.contract import Context
 from marserve_handlers.entry_point import EntryPoint, load_entry_point
 from marserve_handlers.errors import HandlerError
@@ -33,7 +37,7 @@ from marserve_handlers.wire import STREAM_NEXT
 
 _MAX_YAML_BYTES = 1 << 20
 
-SendPiece = Callable[[Result, list[bytes]], None]
+SendPiece = Callable[[Result, list[Buffer]], None]
 
 
 def prepare(load: Load) -> tuple[EntryPoint, Context]:
@@ -66,7 +70,7 @@ def prepare(load: Load) -> tuple[EntryPoint, Context]:
             context.header_key_sequence_start,
             context.header_key_sequence_end,
         ) = load.sequence_headers
-    entry = load_entry_point(load.handler, model_dir, load_plugins().find_handler)
+    entry = load_entry_point(load.handler, model_dir, find_handler)
     if load.is_async and not entry.is_async:
         raise HandlerError(
             f"{entry.name}: asyncCommunication is set, so its handle must be declared with "
@@ -86,22 +90,25 @@ class LoadedModel:
     def __init__(self, load: Load, send_piece: SendPiece) -> None:
         self._load = load
         self._send_piece = send_piece
+        self.threads = WorkerThreads()
+        self.threads.use(load.threads)
         self._entry, self._context = prepare(load)
         self._handle: Callable[..., Any] = self._entry.handle
         if load.envelope:
             from marserve_handlers.envelopes import wrap  # few servers have one
 
             self._handle = wrap(load.envelope, self._entry.handle)
-        self._failure: ItemAnswer = b"", None
+        self._out_of_memory_at = 0
         self._batch_id = 0
         self._has_streamed = False
         self._entry.initialize(self._context)
         self._context.send_intermediate = self._send_intermediate
 
-    def answer(self, batch: Batch, buffers: memoryview) -> tuple[Result, list[bytes]]:
+    def answer(self, batch: Batch, buffers: memoryview) -> tuple[Result, list[Buffer]]:
         """One answer per item, in order."""
         started = time.monotonic()
         self._batch_id = batch.id
+        self._out_of_memory_at = 0
         items = batch.items
         if len({(item.explain, item.describe) for item in items}) == 1:
             answers = self._run(items, buffers)
@@ -113,32 +120,38 @@ class LoadedModel:
         bodies = [body for body, _ in answers]
         extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
         metrics = outcomes.told_metrics(self._context.metrics.drain())
-        return Result(batch.id, handler_s, [len(b) for b in bodies], extras, metrics), bodies
+        sizes = [len(body) for body in bodies]
+        result = Result(batch.id, handler_s, sizes, extras, metrics, self._out_of_memory_at)
+        return result, bodies
 
     def close(self) -> None:
         """Let the handler release what it holds."""
         self._entry.close()
 
     def _run(self, items: Sequence[BatchItem], buffers: memoryview) -> list[ItemAnswer]:
-        """Run the handler; when a batch fails as a whole, run it again for each item alone."""
+        """Run the handler; when a batch fails as a whole, run its parts (`isolation.py`)."""
         decode = self._load.decode_input
-        answers = self._try(items, rows(items, buffers, decode))
-        if answers is not None:
-            return answers
-        is_once_only = self._has_streamed or self._load.is_continuous or self._load.in_step
-        if len(items) == 1 or is_once_only:  # pieces are out, or there is state, here or elsewhere
-            return [self._failure] * len(items)
-        # One bad row must not fail its batch-mates. The rows are made anew, because the failed
-        # run may have changed them.
-        answers = []
-        for item, row in zip(items, rows(items, buffers, decode), strict=True):
-            answers += self._try([item], [row]) or [self._failure]
-        return answers
+        shares: list[memoryview] = []
+
+        def run(start: int, stop: int) -> list[ItemAnswer] | Failed:
+            if stop - start == len(items):
+                return self._try(items, rows(items, buffers, decode))
+            # the rows are made anew, because the failed run may have changed them
+            if not shares:
+                shares.extend(cut(items, buffers))
+            parts = items[start:stop]
+            made = [
+                rows([item], share, decode)[0]
+                for item, share in zip(parts, shares[start:stop], strict=True)
+            ]
+            return self._try(parts, made)
+
+        return isolation.answers(len(items), run)
 
     def _try(
         self, items: Sequence[BatchItem], made: list[dict[str, object]]
-    ) -> list[ItemAnswer] | None:
-        """Run the handler once. None when it failed as a whole: `self._failure` then says how."""
+    ) -> list[ItemAnswer] | Failed:
+        """Run the handler once."""
         context = self._context
         context.begin_batch([item.id for item in items], [headers(item) for item in items])
         self._has_streamed = False
@@ -148,18 +161,25 @@ class LoadedModel:
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
             traceback.print_exc()
-            self._failure = outcomes.raised(error)
-            return None
+            return self._failed(outcomes.raised(error), len(items), outcomes.is_too_large(error))
         problem = outcomes.complaint(outputs, len(items))
         if problem is not None:
-            self._failure = outcomes.failure(FailureKind.BAD_OUTPUT, problem)
-            return None
+            return self._failed(outcomes.failure(FailureKind.BAD_OUTPUT, problem), len(items))
         if context.stopping_criteria is not None:
             mark_finished(context, outputs)
         elif self._has_streamed:
             end_stream(context, len(items))
         limit = self._load.max_response_bytes
         return [outcomes.encoded(out, i, context, limit) for i, out in enumerate(outputs)]
+
+    def _failed(self, answer: ItemAnswer, size: int, is_too_large: bool = False) -> Failed:
+        """A run over `size` rows failed as a whole."""
+        if is_too_large and size > 1:
+            self._out_of_memory_at = min(size, self._out_of_memory_at or size)
+            release_cached_memory()
+        # pieces are out, or there is state, here or elsewhere
+        is_final = self._has_streamed or self._load.is_continuous or self._load.in_step
+        return Failed(answer, is_too_large, is_final)
 
     def _send_intermediate(self, results: list[Any], context: Context) -> None:
         """Give the server a piece of each answer of the batch that runs.
@@ -176,7 +196,7 @@ class LoadedModel:
 
 def piece(
     batch_id: int, results: list[Any], context: Context, expected: int, load: Load
-) -> tuple[Result, list[bytes]]:
+) -> tuple[Result, list[Buffer]]:
     """One piece of each answer, as it goes to the server.
 
     Raises:

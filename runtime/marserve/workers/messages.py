@@ -7,6 +7,7 @@ Worker channel: a frame is a fixed header, one of these as msgpack, then raw buf
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,7 @@ class FrameKind(IntEnum):
     LOAD = 1
     BATCH = 2
     STOP = 3
+    THREADS = 4
     LOADED = 11
     LOAD_FAILED = 12
     RESULT = 13
@@ -64,6 +66,14 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     """Variables that the handler is to see, besides the inherited ones."""
     in_step: bool = False
     """Other processes run the same batch: what one of them ran twice, the others would not."""
+    threads: int | None = None
+    """Compute with so many; None: somebody else has decided."""
+
+
+class Threads(msgspec.Struct, array_like=True, frozen=True):
+    """From now on compute with so many threads: there are more workers than before, or fewer."""
+
+    threads: int
 
 
 class BatchPart(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -150,9 +160,16 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
     sizes_bytes: list[int]
     extras: dict[int, Extra]
     metrics: list[Metric]
+    out_of_memory_at: int = 0
+    """The smallest number of requests for which memory did not suffice; they have been run again
+    in smaller batches. 0: it did."""
 
 
 # --- zygote control -------------------------------------------------------------------------------
+
+MAX_DATAGRAM_BYTES: Final = 1 << 16
+PACKAGE_MISSING: Final = 69
+"""The exit code of a launcher that is not installed."""
 
 
 class Spawn(msgspec.Struct, array_like=True, frozen=True, tag=1):

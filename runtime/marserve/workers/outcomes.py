@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from marserve.workers.frames import LARGE_BYTES, Buffer
 from marserve.workers.messages import Extra, Failure, FailureKind, Metric
 from marserve_handlers.contract import Context
 from marserve_handlers.errors import UnsupportedOutput
@@ -17,14 +18,14 @@ from marserve_handlers.metrics import MetricSample
 from marserve_handlers.payload import encode_item
 
 _MAX_MESSAGE_CHARS = 2000
-ItemAnswer: TypeAlias = tuple[bytes, Extra | None]
+ItemAnswer: TypeAlias = tuple[Buffer, Extra | None]
 """Body, and whatever is not a plain 200."""
 
 
 def encoded(output: object, index: int, context: Context, max_bytes: int) -> ItemAnswer:
     """The answer to item `index` of the context's batch, from what the handler returned for it."""
     try:
-        body = encode_item(output)
+        body = _body(output)
     except UnsupportedOutput as error:
         return failure(FailureKind.BAD_OUTPUT, str(error))
     if len(body) > max_bytes:
@@ -37,6 +38,13 @@ def encoded(output: object, index: int, context: Context, max_bytes: int) -> Ite
     if status == 200 and not phrase and not headers:
         return body, None
     return body, Extra(int(status), phrase or None, list(headers.items()), None)
+
+
+def _body(output: object) -> Buffer:
+    """Large bytes that can change are not copied; while this view is there they keep their size."""
+    if isinstance(output, bytearray) and len(output) >= LARGE_BYTES:
+        return memoryview(output)
+    return encode_item(output)
 
 
 def failure(kind: FailureKind, message: str, status: int | None = None) -> ItemAnswer:
@@ -76,13 +84,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_too_large(error: BaseException) -> bool:
+    """Whether memory ran out in a way that a smaller batch may avoid."""
+    if isinstance(error, MemoryError):
+        return True
+    # PyTorch's CUDA allocator, its CPU allocator, cuBLAS and ONNX Runtime, in this order
+    text = _said(error).lower() if isinstance(error, RuntimeError) else ""
+    return any(
+        words in text
+        for words in (
+            *("out of memory", "can't allocate memory", "cublas_status_alloc_failed"),
+            "failed to allocate memory",
+        )
+    )
+
+
 def sentence(error: BaseException) -> str:
     """`Type: text` of an exception, even of one that cannot say its own text."""
     name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  user code: even describing its error may raise
-        return name
+    text = _said(error)
     return _clean(f"{name}: {text}" if text else name)
 
 
@@ -105,6 +125,13 @@ def told_metrics(samples: Iterable[MetricSample]) -> list[Metric]:
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             sys.stderr.write(f"A metric was dropped: {sentence(error)}\n")
     return told
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  user code: even describing its error may raise
+        return ""
 
 
 def _text(error: BaseException) -> str:

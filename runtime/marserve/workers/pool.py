@@ -57,6 +57,9 @@ class Listener(RoundListener, Protocol):
     def on_lost(self, jobs: list[Job], cause: str) -> None:
         """A worker died with these jobs; those still open nobody else will answer."""
 
+    def on_out_of_memory(self, size: int) -> None:
+        """A batch of `size` was too large for a worker's memory, but its parts were not."""
+
     def on_gone(self, worker: str) -> None:
         """A worker has ended, and whatever it kept of past requests with it."""
 
@@ -95,6 +98,8 @@ class Pool:
         self._fails_in_a_row = 0
         self._failing_since: float | None = None
         self._devices: dict[str, Group] = {}
+        self.is_serving = False
+        """Whether a worker is ready and shall be. Kept up to date with every change of workers."""
         self.last_error: str | None = None
         self._is_out_of_memory = False
         """Whether that was why the last worker could not load."""
@@ -107,6 +112,11 @@ class Pool:
         return self._lifecycle.wanted
 
     @property
+    def threads(self) -> int | None:
+        """How many threads each worker computes with; None: the server does not decide that."""
+        return self._plan.threads_for(self.wanted)
+
+    @property
     def ready(self) -> int:
         """How many have their model loaded."""
         return sum(s is State.READY for s in self._lifecycle.states().values())
@@ -115,6 +125,11 @@ class Pool:
     def has_idle(self) -> bool:
         """Whether a batch sent now would run at once."""
         return bool(self._idle)
+
+    @property
+    def idle_count(self) -> int:
+        """How many workers have room for a batch."""
+        return len(self._idle)
 
     @property
     def has_quiet(self) -> bool:
@@ -169,6 +184,8 @@ class Pool:
         The `spared` ones go last.
         """
         self._carry_out(self._lifecycle.want(count, time.monotonic(), spared))
+        for worker in self._workers.values():
+            worker.use_threads(self.threads)
         self._workers_changed()
 
     async def settled(self) -> None:
@@ -273,6 +290,7 @@ class Pool:
     def _serve(self, worker: Worker, load_s: float) -> None:
         self._fails_in_a_row = 0
         self._bus.publish(WorkerReady(self._plan.ref, worker.id, worker.pid, load_s))
+        worker.use_threads(self.threads)  # it may have changed while it loaded
         self._idle.append(worker)
         self._carry_out(self._lifecycle.loaded(worker.id, time.monotonic()))
         self._workers_changed()
@@ -315,6 +333,8 @@ class Pool:
         took_s = time.monotonic() - batch.dispatched_at
         self._lifecycle.proved_healthy(worker.id)
         jobs = batch.jobs
+        if result.out_of_memory_at:
+            self._listener.on_out_of_memory(result.out_of_memory_at)
         queue_s = tuple([job.dispatched_at - job.queued_at for job in jobs[batch.known :]])
         if self._rounds is not None:
             self._end_round(worker, jobs, list(replies(result, buffers)), took_s)
@@ -383,6 +403,7 @@ class Pool:
 
     def _workers_changed(self) -> None:
         self._changed.set()
+        self.is_serving = self.wanted > 0 and self.ready > 0
         alive = sum(worker.pid > 0 for worker in self._workers.values())
         self._bus.publish(WorkersChanged(self._plan.ref, self.wanted, alive, self.ready))
 

@@ -28,8 +28,15 @@ from marserve.errors import LoadFailed
 from marserve.refs import ModelRef
 from marserve.workers.channel import Channel
 from marserve.workers.frames import Frame
-from marserve.workers.messages import Exited, FromZygote, Kill, Spawn, Spawned, ToZygote
-from marserve.workers.zygote import MAX_DATAGRAM_BYTES
+from marserve.workers.messages import (
+    MAX_DATAGRAM_BYTES,
+    Exited,
+    FromZygote,
+    Kill,
+    Spawn,
+    Spawned,
+    ToZygote,
+)
 
 _log = logging.getLogger("marserve.workers")
 _model_log = logging.getLogger("marserve.model")
@@ -117,7 +124,7 @@ class Supervisor:
             python: the interpreter.
             command: what it becomes at once, instead of a worker.
             environ: for `command`, variables besides those of every worker.
-            needs: a package; without it `command` ends at once with `zygote.PACKAGE_MISSING`.
+            needs: a package; without it `command` ends at once with `messages.PACKAGE_MISSING`.
 
         Raises:
             LoadFailed: no process could be started.
@@ -253,6 +260,7 @@ class Zygote:
         self.is_gone = True
         self._loop.remove_reader(self._control)
         self._control.close()
+        self._loop.run_in_executor(None, self.wait)  # it has ended, or is just about to
         for exited in self._workers.values():
             exited.set_result(-1)
         self._workers.clear()

@@ -20,7 +20,7 @@ import msgspec
 from marserve.errors import LoadFailed, MarServeError
 from marserve.model_version import SequenceHeaders
 from marserve.refs import ModelRef
-from marserve.request import Job
+from marserve.request import Job, Request
 from marserve.workers import messages
 from marserve.workers.channel import Channel
 from marserve.workers.devices import Group
@@ -65,6 +65,8 @@ class WorkerPlan:
     """Starts the workers; None: they are forked."""
     sequence_headers: SequenceHeaders | None = None
     """How a stateful model's requests name their sequence; None: it has no sequences."""
+    threads_for: Callable[[int], int | None] = lambda workers: None
+    """How many threads each of so many workers computes with; None: the server does not say."""
     round_size: int | None = None
     """Continuous batching: how many requests may run together, round after round."""
 
@@ -84,6 +86,10 @@ class Running:
 
 class Owner(Protocol):
     """Who learns what became of a batch."""
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads each worker computes with; None: the server does not decide that."""
 
     def on_result(
         self, worker: Worker, batch: Running, result: Result, buffers: memoryview
@@ -123,6 +129,7 @@ class Worker:
         self._batches: dict[int, Running] = {}
         self._stopping: asyncio.TimerHandle | None = None
         self._is_taken_alone = False
+        self._threads: int | None = None
 
     @property
     def pid(self) -> int:
@@ -191,11 +198,20 @@ class Worker:
         return await supervisor.spawn(self.id, plan.ref, plan.preload, plan.python)
 
     def _load_message(self) -> Load:
-        load = self._plan.load
+        self._threads = self._owner.threads
+        load = msgspec.structs.replace(self._plan.load, threads=self._threads)
         if self._plan.is_shown_own_devices and self.devices:
             environ = load.environ | devices_environ(self.devices, os.environ)
             return msgspec.structs.replace(load, gpu_id=0, environ=environ)
         return msgspec.structs.replace(load, gpu_id=self.gpu_id)
+
+    def use_threads(self, threads: int | None) -> None:
+        """Compute with so many from the next batch on. While it loads it is not disturbed."""
+        if threads is None or threads == self._threads or not self.is_loaded:
+            return
+        if self._channel is not None and not self.is_told_to_stop:
+            self._threads = threads
+            self._channel.send(FrameKind.THREADS, (threads,))
 
     async def end(self, error: Exception | None) -> None:
         """Wait until the process has ended, by itself or, after an `error`, because it must."""
@@ -254,28 +270,17 @@ class Worker:
         if self._plan.response_timeout_s is not None:
             due = now + self._plan.response_timeout_s
             batch.timer = self._loop.call_at(due, self._timed_out, batch)
-        items: list[object] = []
-        buffers = []
-        for index, job in enumerate(jobs):
-            is_known = index < known
-            parts: list[tuple[str, str, int]] = []
+        items = [_item(job.request, [], True) for job in jobs[:known]]
+        buffers: list[bytes] = []
+        for job in jobs[known:] if known else jobs:
+            job.attempts += 1
+            job.dispatched_at = now
             request = job.request
-            if not is_known:
-                job.attempts += 1
-                job.dispatched_at = now
-                parts = [(name, kind, len(body)) for name, kind, body in request.parts]
-                buffers += [part[2] for part in request.parts]
-            items.append(
-                (
-                    request.id,
-                    request.headers,
-                    parts,
-                    request.explain,
-                    request.url_path,
-                    request.describe,
-                    is_known,
-                )
-            )
+            parts = []
+            for name, kind, body in request.parts:
+                parts.append((name, kind, len(body)))
+                buffers.append(body)
+            items.append(_item(request, parts, False))
         self._is_taken_alone = jobs[0].attempts > _MAY_SHARE
         assert self._channel is not None
         self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
@@ -351,3 +356,18 @@ class Worker:
             self._loaded.cancel()
         if self._process is not None:
             self._process.kill()
+
+
+def _item(
+    request: Request, parts: list[tuple[str, str, int]], is_known: bool
+) -> tuple[object, ...]:
+    """A `messages.BatchItem`, as plain as it can be encoded."""
+    return (
+        request.id,
+        request.headers,
+        parts,
+        request.explain,
+        request.url_path,
+        request.describe,
+        is_known,
+    )

@@ -27,13 +27,21 @@ from typing import NoReturn
 import msgspec
 
 from marserve.workers import child
-from marserve.workers.messages import Exited, Kill, Spawn, Spawned, ToZygote, ZygoteReady
+from marserve.workers.messages import (
+    MAX_DATAGRAM_BYTES,
+    PACKAGE_MISSING,
+    Exited,
+    Kill,
+    Spawn,
+    Spawned,
+    ToZygote,
+    ZygoteReady,
+)
 
-MAX_DATAGRAM_BYTES = 1 << 16
 LAUNCHER_VARIABLE = "MARSERVE_LAUNCHER_PID"
 """Tells what a launcher starts who its parent is; what they start in turn inherits it."""
-PACKAGE_MISSING = 69
-"""The exit code of a launcher that is not installed."""
+_OWN = {"torch": "marserve_handlers.torch", "torchvision": "marserve_handlers.vision"}
+"""What handlers of a framework extend or are: shared like the framework itself."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LAST_REAP_S = 1.0
@@ -230,6 +238,13 @@ def _import_all(names: list[str]) -> list[str]:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  a broken framework is its model's problem
             problems.append(f"{name} could not be preloaded: {type(error).__name__}: {error}")
+    for framework, own in _OWN.items():
+        if framework in sys.modules:
+            with contextlib.suppress(Exception):  # the worker that needs it will say what is wrong
+                importlib.import_module(own)
+    if "torch" in sys.modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module("marserve_handlers.weights").rehearse()
     return problems
 
 

@@ -53,8 +53,15 @@ class Shop:
         self.sent = []
         self.depths = []
         self.replies = {}
+        self.late = []
         self.batcher = Batcher(
-            Limits(size, delay_s), timeout_s, lambda: self.idle > 0, self.send, self.depths.append
+            Limits(size, delay_s),
+            timeout_s,
+            lambda: self.idle > 0,
+            self.send,
+            self.depths.append,
+            idle=lambda: self.idle,
+            on_late=self.late.append,
         )
 
     def send(self, jobs):
@@ -275,24 +282,62 @@ async def teach(shop):
     shop.batcher.answered([None] * 2, 0.010)
 
 
-def test_a_batch_that_is_likely_to_fill_is_held_and_then_leaves(run):
+def test_a_held_batch_leaves_when_all_are_back(run):
+    async def scenario():
+        shop = Shop(size=8)
+        await teach(shop)
+        shop.submit("a")
+        await turn()
+        assert shop.sent == []
+
+        await asyncio.sleep(0.0004)
+        shop.submit("b")
+        await turn()
+
+        assert shop.names_sent == [["a", "b"]]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_held_batch_leaves_when_the_others_should_have_been_back(run):
     async def scenario():
         shop = Shop(size=8)
         await teach(shop)
         answered_at = shop.loop.time()
         shop.submit("a")
         await turn()
-        assert shop.sent == []
-
-        await asyncio.sleep(0.0009)
-        shop.submit("b")
-        await turn()
-        assert shop.sent == []
         while not shop.sent:
             await asyncio.sleep(0.00001)
 
-        assert shop.names_sent == [["a", "b"]]
-        assert shop.loop.time() == pytest.approx(answered_at + 0.001, abs=2e-5)
+        assert shop.names_sent == [["a"]]
+        assert answered_at + 0.0005 < shop.loop.time() < answered_at + 0.001
+        assert 0.0 < shop.batcher.held_s < 0.001
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_who_cannot_be_answered_in_time_is_told_when_a_batch_is_formed(run):
+    async def scenario():
+        shop = Shop(workers=0, size=8)
+        await teach(shop)
+        shop.idle = 0
+        now = shop.loop.time()
+        jobs = [
+            Job(Request(name, [], [("body", "", b"")]), now, shop.reply)
+            for name in ("late", "soon", "whenever")
+        ]
+        jobs[0].deadline, jobs[1].deadline = now + 0.005, now + 0.1
+        for job in jobs:
+            shop.batcher.submit(job)
+        shop.idle = 1
+        shop.batcher.wake()
+        await turn()
+
+        assert shop.names_sent == [["soon", "whenever"]]
+        assert shop.errors() == {"late": DeadlineExceeded}
+        assert shop.late == [1]
         shop.batcher.close()
 
     run(scenario)

@@ -9,117 +9,139 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marserve.batching.reunion import Reunion
+from marserve.batching.service_time import ServiceTime
 from marserve.batching.window import Limits, Window
 
 LONGEST_S = 0.064
 
 
-def observed(reunion, rounds, period_s=0.020, sizes=(2, 6), fixed_s=0.008, each_s=0.00025, back=4):
-    """`rounds` answers, `period_s` apart, each followed after 0.5 ms by `back` arrivals."""
-    now = 100.0
-    for number in range(rounds):
-        size = sizes[number % len(sizes)]
-        reunion.answered(size, fixed_s + each_s * size, now)
-        for _ in range(back):
-            reunion.arrived(now + 0.0005)
-        now += period_s
-    reunion.answered(sizes[0], fixed_s + each_s * sizes[0], now)
-    return now
+class Taught:
+    """`rounds` answers of `size`, `period_s` apart, each followed after 0.5 ms by `back` arrivals.
 
+    A batch of n takes `fixed_s + each_s · n`.
+    """
 
-def test_the_fixed_cost_is_learned_from_batches_of_different_sizes():
-    reunion = Reunion(32, 0.1)
-    observed(reunion, 20)
+    def __init__(
+        self,
+        delay_s=0.1,
+        rounds=40,
+        size=4,
+        back=4,
+        back_s=0.0005,
+        period_s=0.020,
+        fixed_s=0.008,
+        each_s=0.00025,
+        limit=32,
+    ):
+        service = ServiceTime()
+        for n in (1, 2, 4, 8, 16) * 8:
+            service.observe(n, fixed_s + each_s * n)
+        self.reunion = Reunion(limit, delay_s, service)
+        self.now = 100.0
+        for _ in range(rounds):
+            self.reunion.answered(size, self.now)
+            for _ in range(back):
+                self.reunion.arrived(self.now + back_s)
+            self.now += period_s
+        self.reunion.answered(size, self.now)
 
-    assert reunion.fixed_cost_s() == pytest.approx(0.008)
-
-
-@pytest.mark.parametrize(
-    ("rounds", "sizes", "fixed_s", "each_s"),
-    [
-        pytest.param(3, (2, 6), 0.008, 0.00025, id="too few batches"),
-        pytest.param(50, (4,), 0.008, 0.00025, id="all batches alike"),
-        pytest.param(50, (2, 6), 0.0, 0.005, id="no fixed cost"),
-        pytest.param(50, (2, 6), -0.002, 0.005, id="the line crosses zero"),
-    ],
-)
-def test_without_a_fixed_cost_nobody_waits(rounds, sizes, fixed_s, each_s):
-    reunion = Reunion(32, 0.1)
-    now = observed(reunion, rounds, sizes=sizes, fixed_s=fixed_s, each_s=each_s)
-
-    assert reunion.fixed_cost_s() == pytest.approx(0.0, abs=1e-12)
-    for waiting in (1, 4, 31):
-        assert reunion.hold_until(waiting, now) == now
-
-
-def test_a_cost_that_falls_with_size_counts_as_all_fixed():
-    reunion = Reunion(32, 0.1)
-    observed(reunion, 50, fixed_s=0.010, each_s=-0.001)
-
-    assert 0.004 < reunion.fixed_cost_s() < 0.010
+    def held_s(self, waiting, arrived=0, after_s=0.0):
+        """How long they wait `after_s` seconds after the last answer, `arrived` being back."""
+        now = self.now + after_s
+        for _ in range(arrived):
+            self.reunion.arrived(now)
+        return self.reunion.hold_until(waiting, now) - now
 
 
 @pytest.mark.parametrize("waiting", [1, 4, 16])
 def test_those_that_wait_wait_until_the_others_are_back(waiting):
-    reunion = Reunion(32, 0.1)
-    now = observed(reunion, 40)
+    assert 0.0004 <= Taught().held_s(waiting) <= 0.0007
 
-    assert reunion.hold_until(waiting, now) == pytest.approx(now + 0.001)
+
+def test_when_all_are_back_nobody_is_waited_for():
+    taught = Taught(size=4)
+
+    assert taught.held_s(3, arrived=3, after_s=0.0003) > 0.0
+    assert taught.held_s(4, arrived=1, after_s=0.0003) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("waiting", "later_s", "why"),
+    ("settings", "waiting", "after_s"),
     [
-        (8, 0.0, "nobody can join a full batch"),
-        (4, 0.002, "those who come back are back"),
-        (4, 0.070, "the answer was too long ago"),
+        pytest.param({"rounds": 2}, 4, 0.0, id="too little is known"),
+        pytest.param({"fixed_s": 0.0, "each_s": 0.005}, 4, 0.0, id="no fixed cost"),
+        pytest.param({"fixed_s": -0.002, "each_s": 0.005}, 4, 0.0, id="the line crosses zero"),
+        pytest.param({"delay_s": 0.0}, 4, 0.0, id="no delay is allowed"),
+        pytest.param({"delay_s": 0.0003}, 4, 0.0, id="nobody is back within the delay"),
+        pytest.param({}, 4, 0.002, id="those who come back are back"),
+        pytest.param({}, 4, 0.070, id="the answer was too long ago"),
+        pytest.param({"limit": 8}, 8, 0.0, id="nobody can join a full batch"),
+        pytest.param({"back": 0}, 4, 0.0, id="nobody comes back"),
+        pytest.param({"back": 1, "back_s": 0.012}, 8, 0.0, id="longer than a batch costs"),
     ],
 )
-def test_where_nobody_would_join_nobody_waits(waiting, later_s, why):
-    reunion = Reunion(8, 0.1)
-    now = observed(reunion, 40, period_s=0.1) + later_s
-
-    assert reunion.hold_until(waiting, now) == now, why
+def test_where_a_wait_does_not_pay_nobody_waits(settings, waiting, after_s):
+    assert Taught(**settings).held_s(waiting, after_s=after_s) == 0.0
 
 
-def test_a_wait_that_costs_the_waiting_more_than_it_saves_is_not_taken():
-    reunion = Reunion(32, 0.1)
-    # one client, back 12 ms after its answer; another batch would cost 8 ms
-    now = 0.0
-    for number in range(40):
-        size = 1 + number % 2
-        reunion.answered(size, 0.008 + 0.00025 * size, now)
-        reunion.arrived(now + 0.012)
-        now += 0.030
-    reunion.answered(1, 0.00825, now)
+def test_a_wait_is_not_taken_where_the_next_batch_fills_up_meanwhile():
+    # of 64 clients half wait while the other half is served: every batch is full anyway
+    taught = Taught(size=32, back=32, back_s=0.006, fixed_s=0.008)
 
-    assert reunion.hold_until(8, now) == now
+    assert taught.held_s(32) == 0.0
+    assert taught.held_s(30) == 0.0
+
+
+@pytest.mark.parametrize("per_s", [100.0, 600.0, 1200.0, 1800.0])
+def test_requests_that_come_at_random_make_nobody_wait(per_s):
+    service = ServiceTime()
+    for n in (1, 2, 4, 8, 16) * 8:
+        service.observe(n, 0.008 + 0.00025 * n)
+    reunion, rng, now, waiting = Reunion(32, 0.1, service), random.Random(7), 0.0, 0
+    next_arrival, holds = rng.expovariate(per_s), 0
+    for _ in range(600):
+        size = max(1, min(32, waiting))
+        ends = now + 0.008 + 0.00025 * size
+        waiting -= min(waiting, size)
+        while next_arrival <= ends or not waiting:
+            now = max(now, next_arrival)
+            reunion.arrived(next_arrival)
+            waiting += 1
+            next_arrival += rng.expovariate(per_s)
+        now = max(now, ends)
+        reunion.answered(size, now)
+        holds += reunion.hold_until(waiting, now) > now
+
+    assert holds <= 12
+
+
+def test_a_crowd_that_has_left_is_soon_forgotten():
+    taught = Taught(size=32, back=32)
+    assert taught.held_s(4) > 0.0
+
+    for _ in range(40):
+        taught.now += 0.020
+        taught.reunion.answered(2, taught.now)
+
+    assert taught.held_s(1) == 0.0
 
 
 def test_a_lone_client_never_waits():
-    reunion, now = Reunion(32, 0.1), 0.0
+    taught = Taught(size=1, back=1)
+    now = taught.now
     for _ in range(100):
-        reunion.answered(1, 0.008, now)
+        taught.reunion.answered(1, now)
         now += 0.0005
-        reunion.arrived(now)
-        assert reunion.hold_until(1, now) == now
+        taught.reunion.arrived(now)
+        assert taught.reunion.hold_until(1, now) == now
         now += 0.008
 
 
 def test_nothing_is_known_before_the_first_answer():
-    reunion = Reunion(32, 0.1)
+    reunion = Reunion(32, 0.1, ServiceTime())
     reunion.arrived(1.0)
 
     assert reunion.hold_until(1, 1.0) == 1.0
-    assert reunion.fixed_cost_s() == 0.0
-
-
-@pytest.mark.parametrize(("delay_s", "held_s"), [(0.0, 0.0), (0.0009, 0.0), (0.001, 0.001)])
-def test_the_wait_stays_within_the_batch_delay(delay_s, held_s):
-    reunion = Reunion(32, delay_s)
-    now = observed(reunion, 40)
-
-    assert reunion.hold_until(4, now) == pytest.approx(now + held_s)
 
 
 happenings = st.one_of(
@@ -133,18 +155,20 @@ happenings = st.one_of(
     st.integers(1, 64), st.floats(0.0, 1.0), st.floats(0.0, 1e6), st.lists(happenings, max_size=80)
 )
 def test_whatever_was_learned_the_wait_is_short(size, delay_s, now, learned):
-    reunion = Reunion(size, delay_s)
+    service = ServiceTime()
+    reunion = Reunion(size, delay_s, service)
     for what, amount, seconds in learned:
         if what == "arrived":
             reunion.arrived(now)
         elif what == "answered":
-            reunion.answered(amount, seconds, now)
+            service.observe(amount, seconds)
+            reunion.answered(amount, now)
         else:
             now += seconds
         for waiting in (1, max(1, size - 1), size):
             until = reunion.hold_until(waiting, now)
-            assert now <= until <= now + LONGEST_S + 1e-9
-            if reunion.fixed_cost_s() == 0.0 or delay_s == 0.0:
+            assert now <= until <= now + min(LONGEST_S, delay_s) + 1e-9
+            if service.fixed_s == 0.0 or delay_s == 0.0:
                 assert until == now
 
 

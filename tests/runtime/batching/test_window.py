@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from marserve.batching.window import Limits, Window
 
+A, B, C, X = "a", "b", "c", "x"
+"""A window tells requests apart by identity."""
+
 
 def window(size=4, delay_s=0.1, items=(), now=0.0):
     made = Window(Limits(size, delay_s))
@@ -104,8 +107,26 @@ def test_a_window_that_is_likely_to_fill_is_held_for_a_moment():
 
     due = w.due_at(now + 0.0001)
 
-    assert due == pytest.approx(now + 0.001)
+    assert now + 0.0005 <= due <= now + 0.001
     assert w.due_at(due) == due
+    assert w.take(due) == ["a"]
+    assert w.held_s == pytest.approx(due - now - 0.0001)
+
+
+def test_when_all_are_back_nobody_is_waited_for():
+    w, now = taught()
+    w.add("a", now + 0.0001)
+    w.add("b", now + 0.0002)
+
+    assert w.due_at(now + 0.0002) == now + 0.0002
+
+
+def test_nobody_is_held_while_another_worker_is_free():
+    w, now = taught()
+    w.add("a", now + 0.0001)
+
+    assert w.due_at(now + 0.0001, idle=2) == now + 0.0001
+    assert w.due_at(now + 0.0001, idle=1) > now + 0.0001
 
 
 def test_a_full_window_is_due_at_once():
@@ -126,11 +147,84 @@ def test_a_suspect_is_never_held():
     assert w.due_at(now) == now
 
 
-def test_nothing_is_held_longer_than_its_age_allows():
-    w, now = taught(delay_s=0.002)
-    w.add("a", now - 0.0015)
+def test_nothing_is_held_longer_than_the_delay_while_a_worker_is_free():
+    # two come back, one after the other
+    w, now = Window(Limits(8, 0.002)), 0.0
+    for n in (1, 2, 4) * 8:
+        w.service.observe(n, 0.010)
+    for _ in range(20):
+        w.answered(2, 0.010, now)
+        w.add("x", now + 0.0005)
+        w.add("y", now + 0.004)
+        w.take()
+        now += 0.014
+    w.answered(2, 0.010, now)
+    w.add("a", now - 0.5)  # that it waited for a worker does not count
+    due = w.due_at(now)
 
-    assert w.due_at(now) == pytest.approx(now + 0.0005)
+    assert now < due <= now + 0.002
+    assert w.due_at(now + 0.001) <= now + 0.002
+    assert w.due_at(now + 0.002) == now + 0.002
+
+
+def test_a_deadline_ends_a_wait_in_time():
+    w, now = taught()
+    w.add(A, now + 0.0001)
+    w.set_deadline(A, now + w.service.slow_s(2) + 0.0003)
+    assert w.due_at(now + 0.0001) == pytest.approx(now + 0.0003)
+
+    w.set_deadline(A, now + w.service.slow_s(2))
+    assert w.due_at(now + 0.0001) == now + 0.0001
+
+
+def test_requests_without_deadlines_pass_one_that_would_shrink_their_batch():
+    w, now = taught(size=8)
+    for item in (A, B, C, "d", "e", "f"):
+        w.add(item, now)
+    w.set_deadline(B, now + 1.01 * w.service.slow_s(1))
+
+    assert w.take(now) == [A, C, "d", "e", "f"]
+    assert w.take(now) == [B]
+    assert not w.has_deadlines()
+
+
+def test_hopeless_requests_leave_and_the_others_stay():
+    w, now = taught()
+    for item in (A, B, C):
+        w.add(item, now)
+    w.isolate([X], since=now)
+    w.set_deadline(B, now + 0.001)
+    w.set_deadline(X, now - 1.0)
+    w.set_deadline(C, now + 1.0)
+
+    assert w.drop_hopeless(now) == [X, B]
+    assert w.take_all() == [A, C]
+    assert not w.has_deadlines()
+
+
+@pytest.mark.parametrize(
+    ("costs", "batches"),
+    [
+        ([3, 3, 3, 3], [[3, 3, 3], [3]]),
+        ([10, 1, 1], [[10], [1, 1]]),
+        ([99, 1], [[99], [1]]),
+        ([1, 1, 1, 1, 1], [[1, 1, 1, 1], [1]]),
+    ],
+)
+def test_a_batch_costs_no_more_than_it_may_unless_it_is_one_request(costs, batches):
+    w = Window(Limits(4, 0.1, 10.0), float)
+    for cost in costs:
+        w.add(cost, 0.0)
+
+    assert [w.take(), w.take()] == batches
+
+
+def test_after_memory_ran_out_batches_are_half_as_large():
+    w = window(size=8, items=range(8))
+    w.ran_out_of_memory(8)
+
+    assert w.due_at(0.0) == 0.0
+    assert [w.take(), w.take()] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_a_delay_of_zero_holds_nothing():
@@ -200,8 +294,7 @@ def test_no_interleaving_loses_doubles_or_reorders_a_request(size, delay_s, sequ
         due = w.due_at(now)
         assert (due is None) == (not waiting and not suspects)
         if due is not None:
-            oldest = came[waiting[0]] if waiting else now
-            assert now <= due <= max(now, min(oldest + delay_s, now + 0.064))
+            assert now <= due <= now + min(delay_s, 0.064)
     left = w.take_all()
     assert left == [*suspects, *waiting]
     assert sorted([*left, *gone, *(item for batch in out for item in batch)]) == list(range(made))

@@ -4,8 +4,9 @@ import re
 import time
 
 import pytest
+from tests.harness.answers import called, told
 
-from marserve.events import Bus, GrpcAnswered, HttpAnswered, RequestAnswered
+from marserve.events import Bus, HttpAnswered
 from marserve.observe.access_log import AccessLog
 from marserve.observe.logs import configure
 
@@ -31,15 +32,15 @@ def written(tmp_path, name):
             '/127.0.0.1:53124 "GET /models HTTP/1.1" 200 12',
         ),
         (
-            RequestAnswered("m", None, 503, 1.5, "POST", "/predictions/m", "127.0.0.1:53124"),
+            told("m", None, 503, 1.5, "POST", "/predictions/m", "127.0.0.1:53124"),
             '/127.0.0.1:53124 "POST /predictions/m HTTP/1.1" 503 1500',
         ),
         (
-            RequestAnswered("m", None, 200, 0.1, "GET", "/predictions/m?token=secret", "::"),
+            told("m", None, 200, 0.1, "GET", "/predictions/m?token=secret", "::"),
             '/:: "GET /predictions/m HTTP/1.1" 200 100',
         ),
         (
-            GrpcAnswered("a.B/C", "127.0.0.1:53124", 5, 0.0123),
+            called("a.B/C", "127.0.0.1:53124", 5, 0.0123),
             '/127.0.0.1:53124 "gRPC a.B/C HTTP/2.0" 5 12',
         ),
         (
@@ -83,7 +84,7 @@ def test_lines_are_written_soon_without_a_close(logs, tmp_path):
 def test_a_request_over_grpc_has_one_line(logs, tmp_path):
     bus = Bus()
     AccessLog(bus, logs)
-    bus.publish(RequestAnswered("m", None, 200, 0.1, "gRPC", "a.B/C", "127.0.0.1:1"))
-    bus.publish(GrpcAnswered("a.B/C", "127.0.0.1:1", 0, 0.1))
+    bus.publish(told("m", None, 200, 0.1, "gRPC", "a.B/C", "127.0.0.1:1"))
+    bus.publish(called("a.B/C", "127.0.0.1:1", 0, 0.1))
     logs.close()
     assert written(tmp_path, "access_log.log").count("\n") == 1

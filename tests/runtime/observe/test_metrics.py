@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tests.harness.answers import called, told
 
 from marserve.events import (
     BatchAnswered,
     Bus,
-    GrpcAnswered,
     HandlerMetric,
     HttpAnswered,
     QueueChanged,
-    RequestAnswered,
     RequestRefused,
     VersionGone,
     WorkerExited,
@@ -35,11 +34,11 @@ VERSION = {"model_name": "m", "model_version": "1.0"}
 
 def answered(name="m", version=None, status=200, latency_s=0.01, method="POST"):
     path = f"/predictions/{name}"
-    return RequestAnswered(name, version, status, latency_s, method, path, "127.0.0.1:1")
+    return told(name, version, status, latency_s, method, path, "127.0.0.1:1")
 
 
-def called(path, code):
-    return GrpcAnswered(path, "127.0.0.1:1", code, 0.01)
+def grpc(path, code):
+    return called(path, "127.0.0.1:1", code, 0.01)
 
 
 def http(status):
@@ -129,13 +128,13 @@ def watched():
             2,
         ),
         (
-            [called("a.B/C", 0), called("a.B/C", 0), called("a.B/C", 5)],
+            [grpc("a.B/C", 0), grpc("a.B/C", 0), grpc("a.B/C", 5)],
             "marserve_grpc_calls_total",
             {"method": "a.B/C", "code": "OK"},
             2,
         ),
         (
-            [called("a.B/C", 0), called("a.B/C", 5)],
+            [grpc("a.B/C", 0), grpc("a.B/C", 5)],
             "marserve_grpc_call_duration_seconds_count",
             {"method": "a.B/C"},
             2,
@@ -229,11 +228,11 @@ def test_metrics_yaml_says_what_is_shown_and_how():
 
 
 def test_methods_that_clients_make_up_do_not_become_labels(watched):
-    watched.after(called("a.B/C", 0), called("a.B/C", 12))
+    watched.after(grpc("a.B/C", 0), grpc("a.B/C", 12))
     for number in range(1_000):
-        watched.after(called(f"ghost.Ghost/{number}", 12))
+        watched.after(grpc(f"ghost.Ghost/{number}", 12))
     for number in range(1_000):
-        watched.after(called(f"odd.Odd/{number}", 16))
+        watched.after(grpc(f"odd.Odd/{number}", 16))
     assert watched.value("marserve_grpc_calls_total", {"method": "a.B/C", "code": "OK"}) == 1
     ghosts = {"method": "(unknown)", "code": "UNIMPLEMENTED"}
     assert watched.value("marserve_grpc_calls_total", ghosts) == 1_000

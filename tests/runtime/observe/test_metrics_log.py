@@ -4,13 +4,13 @@ import re
 import time
 
 import pytest
+from tests.harness.answers import told
 
 from marserve.events import (
     BatchAnswered,
     Bus,
     HandlerMetric,
     HttpAnswered,
-    RequestAnswered,
     WorkerReady,
 )
 from marserve.observe import metrics_config
@@ -28,7 +28,7 @@ BATCH = BatchAnswered(REF, 2, (0.002, 0.004), 0.25, 0.5, ("r1", "r2"))
 
 def answered(status=200, version=None, method="POST", name="m"):
     path = f"/predictions/{name}"
-    return RequestAnswered(name, version, status, 0.5, method, path, "127.0.0.1:1")
+    return told(name, version, status, 0.5, method, path, "127.0.0.1:1")
 
 
 def reported(name="Size", value=2.0, kind="gauge", unit="MB", request_ids=(), **dimensions):

@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 from prometheus_client import generate_latest
+from tests.harness.answers import told
 
 from marserve.errors import ConfigInvalid
-from marserve.events import BatchAnswered, Bus, RequestAnswered
+from marserve.events import BatchAnswered, Bus
 from marserve.observe.logs import configure
 from marserve.observe.observers import Observers
 from marserve.refs import ModelRef
 
-ANSWERED = RequestAnswered("m", None, 200, 0.01, "POST", "/predictions/m", "127.0.0.1:1")
+ANSWERED = told("m", None, 200, 0.01, "POST", "/predictions/m", "127.0.0.1:1")
 BATCH = BatchAnswered(ModelRef("m", "1.0"), 1, (0.001,), 0.002, 0.003)
 
 

@@ -16,6 +16,7 @@ from marserve.servers.environ import environ
 from marserve.servers.exchange import Exchange
 from marserve.servers.http import HttpServer
 from marserve.servers.metrics import create_app
+from marserve.servers.request_head import RequestHead
 from marserve.servers.shared import SharedFront
 
 
@@ -104,8 +105,8 @@ def test_an_application_is_asked_and_answers():
 
 
 def test_the_environment_says_where_a_request_came_from():
-    exchange = Exchange(Connection(), b"GET", b"http://host/a?b#c")
-    exchange.headers = [
+    exchange = Exchange(Connection(), RequestHead(b"GET", b"http://host/a?b#c"))
+    exchange.head.headers = [
         (b"Host", b"h"), (b"Transfer-Encoding", b"chunked"), (b"X-Y", b"1"), (b"X_Y", b"2"),
         (b"Content-Length", b"9"),
     ]  # fmt: skip

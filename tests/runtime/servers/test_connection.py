@@ -895,6 +895,19 @@ def test_a_stream_without_chunks_that_breaks_off_ends_in_a_reset(run):
     scenario_with_client(run, story)
 
 
+def test_a_large_answer_arrives_whole_and_the_next_one_after_it(run):
+    async def story(port, client):
+        client.send(request(b"/later/large") + request(b"/small"))
+        await port.until(lambda: port.later)
+        body = bytes(range(256)) * 4000
+        answer(port.later[b"/later/large"], body=body)
+
+        assert await client.answer() == (200, "keep-alive", body)
+        assert await client.answer() == (200, "keep-alive", b"/small ")
+
+    scenario_with_client(run, story)
+
+
 def test_a_client_that_leaves_in_the_middle_of_a_stream_is_noticed(run):
     async def story(port, client):
         exchange = await begun(port, client)

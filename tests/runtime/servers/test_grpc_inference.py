@@ -241,6 +241,8 @@ def test_a_deadline_that_passes_is_told_as_such_and_abandons_the_job():
         async with serving() as served:
             call = served.inference.Predictions(request("quiet"), timeout=1.0)
             job = await served.data.jobs.get()
+            assert job.deadline is not None
+            assert 0.5 < job.deadline - job.queued_at <= 1.0
             code, _ = await refused(call)
             assert code is grpc.StatusCode.DEADLINE_EXCEEDED
             # the client's cancellation may be here long before our own clock says so
@@ -257,13 +259,16 @@ def test_each_prediction_is_told_to_the_bus_once_with_the_method_and_the_peer():
             await refused(served.inference.Predictions(request("no", model_version="3")))
             await served.codes(2)
             told = [
-                (event.name, event.version, event.status, event.method, event.path)
+                (event.name, event.version, event.status, event.origin.method, event.origin.path)
                 for event in served.predictions
             ]
             path = "org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
             assert told == [("echo", None, 200, "gRPC", path), ("no", "3", 404, "gRPC", path)]
-            assert [(event.path, event.code) for event in served.calls] == [(path, 0), (path, 13)]
-            host, _, number = served.calls[0].client.rpartition(":")
+            assert [(event.origin.path, event.code) for event in served.calls] == [
+                (path, 0),
+                (path, 13),
+            ]
+            host, _, number = served.calls[0].origin.client.rpartition(":")
             assert (host, number.isdigit()) == ("127.0.0.1", True)
 
     run(main())

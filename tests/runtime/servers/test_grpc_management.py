@@ -284,7 +284,7 @@ def test_calls_are_told_to_the_bus():
             await served.codes(1)
             (event,) = served.calls
             path = "org.pytorch.serve.grpc.management.ManagementAPIsService/RegisterModel"
-            assert (event.path, event.code) == (path, 3)
+            assert (event.origin.path, event.code) == (path, 3)
             assert served.predictions == []
 
     run(main())

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from tests.harness import answers
 
 from marserve.errors import (
     Bug,
@@ -14,11 +15,12 @@ from marserve.errors import (
     TokenRefused,
     WorkflowNotFound,
 )
-from marserve.events import Bus, HttpAnswered, RequestAnswered
+from marserve.events import Bus, HttpAnswered
 from marserve.protocols.cors import Cors
-from marserve.request import Answer, Job
+from marserve.request import Answer
 from marserve.servers.exchange import Exchange
 from marserve.servers.inference import FrontOptions, InferenceFront
+from marserve.servers.request_head import RequestHead
 from marserve.servers.routes import Operation
 
 
@@ -32,8 +34,8 @@ class Connection:
         self.got = b""
         self.ended = None
 
-    def answered(self, exchange, data):
-        self.got += data
+    def answered(self, exchange, data, body=b""):
+        self.got += data + body
         self.ended = "answered"
 
     def sent(self, exchange, data):
@@ -49,15 +51,17 @@ class Plane:
     def __init__(self):
         self.jobs = []
         self.asked = []
+        self.told = []
         self.error = None
 
-    def infer(self, name, version, request, reply_to, on_piece=None):
+    def start(self, job, name, version):
         if self.error is not None:
             raise self.error
-        job = Job(request, 0.0, reply_to, on_piece)
         self.asked.append((name, version))
         self.jobs.append(job)
-        return job
+
+    def answered(self, answered):
+        self.told.append(answered)
 
     @property
     def request(self):
@@ -87,9 +91,8 @@ class Desk:
 
     def __init__(self, only_model=None, workflows=None, **options):
         self.plane = Plane()
-        self.events = []
+        self.events = self.plane.told
         bus = Bus()
-        bus.subscribe(RequestAnswered, self.events.append)
         bus.subscribe(HttpAnswered, self.events.append)
         self.front = InferenceFront(
             self.plane,
@@ -103,12 +106,14 @@ class Desk:
 
     def ask(self, method, target, body=b"", *headers, takes_chunks=True, is_reframed=False):
         self.connection = Connection()
-        exchange = Exchange(self.connection, method, target)
+        head = RequestHead(method, target)
+        head.headers = list(headers)
+        head.takes_chunks = takes_chunks
+        head.is_reframed = is_reframed
+        exchange = Exchange(self.connection, head)
+        exchange.is_head = method == b"HEAD"
         exchange.body = body
-        exchange.headers = list(headers)
         exchange.received_at = 12.0
-        exchange.takes_chunks = takes_chunks
-        exchange.is_reframed = is_reframed
         self.exchange = exchange
         self.front.on_request(exchange)
         return self
@@ -210,9 +215,7 @@ def test_a_request_that_is_not_taken_is_refused_with_the_reason():
     assert desk.status == 503
     assert "Retry-After: 7" in desk.head
     assert desk.last_header == "connection: close"
-    assert desk.events == [
-        RequestAnswered("m", None, 503, 0.5, "POST", "/predictions/m", "1.2.3.4:5")
-    ]
+    assert desk.events == [answers.one("m", None, 503, 0.5, "POST", "/predictions/m", "1.2.3.4:5")]
 
 
 def test_a_client_that_goes_away_abandons_its_request():
@@ -244,9 +247,7 @@ def test_an_answer_goes_back_with_the_id_of_its_request():
     assert desk.head[:2] == ["HTTP/1.1 200 OK", f"x-request-id: {desk.plane.request.id}"]
     assert desk.head[-2:] == ["content-length: 5", "connection: keep-alive"]
     assert desk.body == b"12345"
-    assert desk.events == [
-        RequestAnswered("m", None, 200, 0.5, "POST", "/predictions/m", "1.2.3.4:5")
-    ]
+    assert desk.events == [answers.one("m", None, 200, 0.5, "POST", "/predictions/m", "1.2.3.4:5")]
 
 
 @pytest.mark.parametrize(("status", "connection"), [(299, "keep-alive"), (400, "close")])
@@ -283,7 +284,7 @@ def test_an_error_goes_back_in_torchserves_form(error, status, type_name):
 def test_what_was_no_request_is_refused(status, words):
     desk = Desk()
     connection = Connection()
-    desk.front.on_refused(Exchange(connection, b"", b""), status)
+    desk.front.on_refused(Exchange(connection, RequestHead(b"", b"")), status)
 
     assert connection.got.startswith(b"HTTP/1.1 %d " % status)
     assert words in connection.got

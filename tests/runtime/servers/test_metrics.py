@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, UnknownMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from tests.harness.answers import told
 
-from marserve.events import Bus, RequestAnswered
+from marserve.events import Bus
 from marserve.observe.metrics import Metrics
 from marserve.servers import metrics as metrics_port
 from marserve.servers.wsgi import WsgiServer
@@ -146,7 +147,7 @@ def test_a_scraper_that_takes_gzip_gets_it(open_port):
 def test_every_scraper_gets_the_text_format_with_torchserves_types(accept):
     bus = Bus()
     metrics = Metrics(bus, "box")
-    bus.publish(RequestAnswered("m", None, 200, 0.01, "POST", "/predictions/m", "127.0.0.1:1"))
+    bus.publish(told("m", None, 200, 0.01, "POST", "/predictions/m", "127.0.0.1:1"))
     port = Port(metrics.registry)
     try:
         status, headers, body = port.ask("GET", "/metrics", {"Accept": accept})

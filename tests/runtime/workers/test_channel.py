@@ -114,6 +114,41 @@ def test_a_frame_larger_than_every_buffer_arrives_whole(run):
     run(scenario)
 
 
+def test_large_and_small_frames_take_turns_in_both_directions(run):
+    async def scenario():
+        async with Line() as line:
+            bodies = [b"small", bytes(range(256)) * 2000, b"", bytes(range(7)) * 20000, b"end"]
+            sent = [(FrameKind.RESULT, b"m", body) for body in bodies]
+            stream = b"".join(encode(kind, meta, [body]) for kind, meta, body in sent)
+            saying = asyncio.ensure_future(line.say(stream))
+            await line.until(lambda: len(line.frames) == len(sent))
+            await saying
+            assert line.frames == sent
+
+            line.channel.send(FrameKind.BATCH, (1,), bodies)
+            line.channel.send(FrameKind.STOP, ())
+            decoder, got = Decoder(LIMIT), []
+            while len(got) < 2:
+                got += decoder.feed(await line.loop.sock_recv(line.peer, 65536))
+            assert bytes(got[0].buffers) == b"".join(bodies)
+            assert got[1].kind is FrameKind.STOP
+
+    run(scenario)
+
+
+def test_a_peer_that_dies_in_the_middle_of_a_large_frame_ends_the_channel_once(run):
+    async def scenario():
+        async with Line() as line:
+            await line.say(encode(FrameKind.RESULT, b"m", [bytes(200_000)])[:100_000])
+            line.peer.close()
+            await line.until(lambda: line.ends)
+
+            assert line.frames == []
+            assert line.ends == [None]
+
+    run(scenario)
+
+
 def test_a_peer_that_hangs_up_has_broken_nothing(run):
     async def scenario():
         async with Line() as line:

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.workers.frames import FORMAT, HEADER, Decoder, Frame, FrameError, encode
+from marserve.workers.frames import (
+    FORMAT,
+    HEADER,
+    LARGE_BYTES,
+    Decoder,
+    Frame,
+    FrameError,
+    encode,
+    encode_pieces,
+)
 from marserve.workers.messages import FrameKind
 
 LIMIT = 1 << 16
@@ -49,20 +58,60 @@ def test_any_cut_of_the_stream_yields_the_same_frames(sent, lengths):
     assert got == [(kind, meta, b"".join(buffers)) for kind, meta, buffers in sent]
 
 
-@given(frames)
-def test_a_reader_that_reads_what_is_missing_never_reads_past_a_frame(sent):
-    for kind, meta, buffers in sent:
-        stream = encode(kind, meta, buffers)
-        decoder, got = Decoder(LIMIT), []
-        for _ in range(2):  # once for the header, once for the rest
-            wanted = decoder.missing_bytes
-            got += decoder.feed(stream[:wanted])
-            stream = stream[wanted:]
-            if got:
-                break
+LARGE = st.integers(LARGE_BYTES - 2, LARGE_BYTES + 2).map(bytes)
+mixed = st.lists(
+    st.tuples(kinds, st.binary(max_size=40), st.lists(st.binary(max_size=60) | LARGE, max_size=4)),
+    max_size=4,
+)
 
-        assert stream == b""
-        assert [plain(frame) for frame in got] == [(kind, meta, b"".join(buffers))]
+
+@given(mixed, st.lists(st.integers(1, LARGE_BYTES), min_size=1, max_size=8))
+def test_large_and_small_frames_arrive_however_they_are_read(sent, reads):
+    stream = memoryview(b"".join(encode(*frame) for frame in sent))
+    decoder, got, turn = Decoder(1 << 20), [], 0
+    while stream:
+        room, wanted = decoder.room, max(reads[turn % len(reads)], len(stream) // 50)
+        turn += 1
+        if room is None:
+            got += decoder.feed(stream[:wanted])
+        else:
+            wanted = min(wanted, len(room), len(stream))
+            room[:wanted] = stream[:wanted]
+            got += filter(None, [decoder.filled(wanted)])
+        stream = stream[wanted:]
+
+    assert decoder.room is None
+    assert [plain(frame) for frame in got] == [
+        (kind, meta, b"".join(buffers)) for kind, meta, buffers in sent
+    ]
+
+
+@pytest.mark.parametrize("position", range(60))
+def test_a_large_frame_cut_at_any_byte_can_be_fed_with_what_follows_it(position):
+    body = bytes(range(256)) * (LARGE_BYTES // 256)
+    stream = encode(FrameKind.RESULT, b"meta", [body, b"end"])
+    follower = encode(FrameKind.LOADED, b"next", [b"small"])
+    for cut_at in (position, len(stream) - position):
+        decoder = Decoder(1 << 20)
+
+        got = [*decoder.feed(stream[:cut_at]), *decoder.feed(stream[cut_at:] + follower)]
+
+        assert [plain(frame) for frame in got] == [
+            (FrameKind.RESULT, b"meta", body + b"end"),
+            (FrameKind.LOADED, b"next", b"small"),
+        ]
+
+
+@given(mixed)
+def test_the_pieces_of_a_frame_are_its_bytes_and_large_buffers_are_not_copied(sent):
+    for kind, meta, buffers in sent:
+        pieces = encode_pieces(kind, meta, buffers)
+        whole = pieces if isinstance(pieces, bytes) else b"".join(pieces)
+
+        assert whole == encode(kind, meta, buffers)
+        for buffer in buffers:
+            if len(buffer) >= LARGE_BYTES:
+                assert any(piece is buffer for piece in pieces)
 
 
 @given(st.lists(st.binary(max_size=80), max_size=10))

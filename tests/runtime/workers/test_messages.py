@@ -116,6 +116,7 @@ def test_kinds_have_numbers_that_never_change():
         "LOAD": 1,
         "BATCH": 2,
         "STOP": 3,
+        "THREADS": 4,
         "LOADED": 11,
         "LOAD_FAILED": 12,
         "RESULT": 13,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from marserve.workers.frames import LARGE_BYTES
 from marserve.workers.messages import FailureKind
 from marserve.workers.outcomes import complaint, encoded, raised, sentence, told_metrics
 from marserve_handlers.contract import Context
@@ -18,6 +19,17 @@ def context(size=2):
 
 def test_a_plain_result_is_a_body_and_nothing_else():
     assert encoded("é", 0, context(), LIMIT) == ("é".encode(), None)
+
+
+def test_large_bytes_that_can_change_are_sent_from_where_they_are():
+    output = bytearray(LARGE_BYTES)
+    body, extra = encoded(output, 0, context(), LARGE_BYTES)
+
+    assert isinstance(body, memoryview)
+    assert (body.obj, extra) == (output, None)
+    _, refused = encoded(output, 0, context(), LARGE_BYTES - 1)
+    assert refused.failure.kind is FailureKind.TOO_LARGE
+    assert encoded(output[1:], 0, context(), LARGE_BYTES) == (bytes(LARGE_BYTES - 1), None)
 
 
 def test_status_phrase_and_headers_belong_to_one_result():
