@@ -29,6 +29,8 @@ from peers.place import add_option
 from report import colour, plot, save
 from servers import Command, Model, free_ports, marserve, pack, running, torchserve
 
+import marserve_handlers
+
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"
 CONNECTIONS = 64
@@ -49,6 +51,8 @@ class Loop:
 def main() -> int:
     """Measure, print, keep. Exit code 1 when the bar is missed."""
     options = _options()
+    # the example imports the handlers package, which TorchServe's environment does not have
+    os.environ["PYTHONPATH"] = str(Path(marserve_handlers.__file__).parents[1])
     os.environ["OMP_NUM_THREADS"] = "1"  # for every contender: the other core has work to do
     served: dict[str, list[Figure]] = {OURS: [], THEIRS: []}
     loops: dict[str, list[Loop]] = {ALONE: [], BESIDE: []}
