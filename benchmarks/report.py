@@ -26,7 +26,17 @@ from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 100
-COLOURS = ("#d1495b", "#2e4057", "#66a182", "#edae49", "#8d6a9f", "#00798c", "#9c6644", "#8a8a8a")
+COLOURS = (
+    "#d1495b",
+    "#2e4057",
+    "#66a182",
+    "#edae49",
+    "#8d6a9f",
+    "#00798c",
+    "#9c6644",
+    "#8a8a8a",
+    "#111111",
+)
 STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,

@@ -22,7 +22,7 @@ import sys
 import time
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -232,19 +232,24 @@ def _launcher_of(pid: int) -> int | None:
 
 
 def _import_all(names: list[str]) -> list[str]:
-    problems = []
-    for name in names:
+    problems: list[str] = []
+
+    def attempt(name: str) -> Any:
         try:
-            importlib.import_module(name)
+            return importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  a broken framework is its model's problem
             problems.append(f"{name} could not be preloaded: {type(error).__name__}: {error}")
+
+    for name in names:
+        attempt(name)
     for framework, own in _OWN.items():
         if framework in sys.modules:
-            with contextlib.suppress(Exception):  # the worker that needs it will say what is wrong
-                importlib.import_module(own)
-    if "torch" in sys.modules:
-        with contextlib.suppress(Exception):
-            importlib.import_module("marserve_handlers.weights").rehearse()
+            attempt(own)
+    if "marserve_handlers.torch" in sys.modules:
+        try:
+            attempt("marserve_handlers.weights").rehearse()
+        except Exception as error:  # noqa: BLE001  workers only load more slowly without it
+            problems.append(f"Loading weights could not be rehearsed: {error}")
     return problems
 
 

@@ -6,10 +6,9 @@ to do: an hour passes in no time, and a test that waits for what will never happ
 
 import asyncio
 import random
-import selectors
-from types import SimpleNamespace
 
 import pytest
+from tests.harness.jumping_loop import jumping_loop
 
 from marserve.batching import batcher as batcher_module
 from marserve.batching.batcher import Batcher
@@ -18,23 +17,9 @@ from marserve.errors import DeadlineExceeded, NoWorkers, ShuttingDown, WorkerDie
 from marserve.request import Answer, Job, Request
 
 
-class JumpingSelector(selectors.DefaultSelector):
-    now = 1000.0
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "nothing will ever happen any more"
-            self.now += timeout
-        return ready
-
-
 @pytest.fixture
 def loop(monkeypatch):
-    selector = JumpingSelector()
-    made = asyncio.SelectorEventLoop(selector)
-    made.time = lambda: selector.now
-    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=made.time))
+    made = jumping_loop(monkeypatch, batcher_module)
     yield made
     made.close()
 

@@ -6,10 +6,9 @@ The clock jumps to the next timer when nothing else is left to do.
 import asyncio
 import contextlib
 import random
-import selectors
-from types import SimpleNamespace
 
 import pytest
+from tests.harness.jumping_loop import jumping_loop
 
 from marserve.batching import sequence_batcher as module
 from marserve.batching.sequence_batcher import SequenceBatcher
@@ -19,23 +18,9 @@ from marserve.model_version import SequenceHeaders
 from marserve.request import Answer, Job, Request
 
 
-class JumpingSelector(selectors.DefaultSelector):
-    now = 1000.0
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "nothing will ever happen any more"
-            self.now += timeout
-        return ready
-
-
 @pytest.fixture
 def run(monkeypatch):
-    selector = JumpingSelector()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
+    loop = jumping_loop(monkeypatch, module)
     yield lambda scenario: loop.run_until_complete(scenario())
     loop.close()
 
