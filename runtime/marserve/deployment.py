@@ -1,7 +1,7 @@
 """One serving version: its queue and its workers, joined.
 
-Admits requests, lets the batcher feed the pool, and ends both in order. All methods run on the
-event loop.
+Lets requests in (`intake.py`), lets the batcher feed the pool, and ends both in order. All methods
+run on the event loop.
 """
 
 from __future__ import annotations
@@ -12,20 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from marserve.batching.admission import Load, Refusal, refusal, retry_after_s
 from marserve.batching.batcher import Batcher
 from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.batching.sequences import SequenceLimits
 from marserve.batching.window import Limits
-from marserve.errors import (
-    DeadlineExceeded,
-    MarServeError,
-    NoJobTicket,
-    NoWorkers,
-    QueueFull,
-    ShuttingDown,
-)
+from marserve.errors import NoWorkers, ShuttingDown
 from marserve.events import BatchFormed, Bus, QueueChanged, RequestsDropped
+from marserve.intake import Intake
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
@@ -35,8 +28,6 @@ from marserve.workers.supervisor import Supervisor
 from marserve.workers.worker import WorkerPlan
 
 _log = logging.getLogger("marserve.workers")
-MAX_WAITING_BYTES = 256 * 1024 * 1024
-"""What the bodies of all waiting requests of one version may take."""
 _KILL_GRACE_S = 5.0
 _LONGEST_SCALING_STEP_S = 1.0
 
@@ -66,8 +57,6 @@ class Deployment:
         self.settings = settings
         self._origin = origin
         self._bus = bus
-        self._closing = False
-        self._rate = 0.0
         self._emptied = asyncio.Event()
         self._running = 0
         self._loop = asyncio.get_running_loop()
@@ -75,10 +64,12 @@ class Deployment:
         self._scaling: asyncio.TimerHandle | None = None
         self._most_workers = plan.most_workers
         self._launcher = plan.launcher
-        self._is_plain = not (settings.use_job_ticket or settings.client_timeout_ms)
         self._depth_is_told = True
         self._pool = Pool(plan, supervisor, bus, new_worker_id, self)
         self._batcher = self._make_batcher(plan)
+        self._intake = Intake(self.ref, settings, self._batcher, self._pool, self._rescale)
+        self.submit: Callable[[Job, str | None], None] = self._intake.submit
+        """`Intake.submit`: takes a request, or raises why it does not."""
 
     def _make_batcher(self, plan: WorkerPlan) -> Batcher | SequenceBatcher:
         settings = self.settings
@@ -115,90 +106,6 @@ class Deployment:
         )
 
     # --- requests ---------------------------------------------------------------------------------
-
-    def submit(self, job: Job, version_named: str | None) -> None:
-        """Take a request; its job is resolved exactly once.
-
-        Raises:
-            NoWorkers, QueueFull, NoJobTicket, SequenceRefused, ShuttingDown: it is not taken.
-        """
-        batcher = self._batcher
-        if not (
-            self._is_plain
-            and self._pool.is_serving
-            and not self._closing
-            and batcher.depth < self.settings.queue_size
-            and batcher.waiting_bytes < MAX_WAITING_BYTES
-        ):
-            self._check_admission(version_named)
-        batcher.submit(job)
-        if not self._is_plain or not self._pool.is_serving:
-            self._admitted(job)
-
-    def _check_admission(self, version_named: str | None) -> None:
-        refused = refusal(
-            Load(
-                self._batcher.depth,
-                self.settings.queue_size,
-                self._batcher.waiting_bytes,
-                MAX_WAITING_BYTES,
-                self._pool.wanted or self.settings.max_workers,
-                self._pool.is_hopeless,
-                self._closing,
-                self._tickets if self.settings.use_job_ticket else None,
-            )
-        )
-        if refused is not None:
-            raise self._refusal(refused, version_named)
-
-    def _admitted(self, job: Job) -> None:
-        limit_s = self.settings.client_timeout_ms / 1000.0
-        if limit_s and (job.deadline is None or job.queued_at + limit_s < job.deadline):
-            if job.time_limit is not None:
-                job.time_limit.cancel()
-            job.time_limit = self._loop.call_later(limit_s, self._time_out, job)
-        if self._pool.wanted == 0:
-            self._rescale()
-
-    @property
-    def _tickets(self) -> int:
-        """How many workers wait for work that nobody waits to give them."""
-        return len(self._pool.idle) - self._batcher.depth
-
-    def _time_out(self, job: Job) -> None:
-        """End a wait that is longer than the archive allows its clients."""
-        job.resolve(
-            DeadlineExceeded(
-                f"There was no answer within {self.settings.client_timeout_ms} ms "
-                "(clientTimeoutInMills)."
-            )
-        )
-
-    def _refusal(self, reason: Refusal, version_named: str | None) -> MarServeError:
-        match reason:
-            case Refusal.QUEUE_FULL:
-                depth = self._batcher.depth
-                return QueueFull(self.ref.name, depth, retry_after_s(depth, self._drained_per_s))
-            case Refusal.NO_WORKERS:
-                cause = self._pool.last_error if self._pool.is_hopeless else None
-                return NoWorkers(self.ref.name, version_named, cause)
-            case Refusal.NO_TICKET:
-                return NoJobTicket(
-                    f'Model "{self.ref.name}" takes requests only while a worker waits for one '
-                    "(useJobTicket), and all are busy. Try again later, or use scale workers API "
-                    "to add workers."
-                )
-            case Refusal.CLOSING:
-                return ShuttingDown(f'Model "{self.ref.name}" is being unloaded.')
-
-    @property
-    def _drained_per_s(self) -> float:
-        """How many requests a second leave the queue while it is long."""
-        if isinstance(self._batcher, Batcher):
-            fixed_s, each_s, limit = self._batcher.learned()
-            if fixed_s + each_s > 0.0:
-                return self._pool.ready * limit / (fixed_s + each_s * limit)
-        return self._rate
 
     def _came_too_late(self, count: int) -> None:
         self._bus.publish(RequestsDropped(self.ref, count, "deadline"))
@@ -237,7 +144,7 @@ class Deployment:
     def on_answered(self, jobs: list[Job], took_s: float) -> None:
         """These came back; they are being resolved."""
         self._running -= len(jobs)
-        self._rate += 0.1 * (len(jobs) / max(took_s, 1e-6) - self._rate)
+        self._intake.answered(len(jobs), took_s)
         self._batcher.answered(jobs, took_s)
         self._check_emptied()
 
@@ -290,7 +197,7 @@ class Deployment:
         A parallel model has no more workers than there are devices for; one that is being unloaded
         gets none.
         """
-        if self._closing:
+        if self._intake.is_closed:
             return
         limit = self._most_workers
         if limit is not None and max_workers > limit:
@@ -303,13 +210,13 @@ class Deployment:
             )
             min_workers, max_workers = min(min_workers, limit), limit
         self.settings = replace(self.settings, min_workers=min_workers, max_workers=max_workers)
-        settings = self.settings
+        settings = self._intake.settings = self.settings
         if self._launcher is not None and self._launcher.share_among(max_workers):
             self._pool.scale(0)  # each finishes its batch, and another takes its place
         self._pool.scale(min(max(self._pool.wanted, min_workers), max_workers), self._in_use)
         if isinstance(self._batcher, SequenceBatcher):
             self._batcher.share(_share(settings))
-        if not self._may_have_workers and not self._closing:
+        if not self._may_have_workers and not self._intake.is_closed:
             self._batcher.fail_all(NoWorkers(self.ref.name, None))
         self._scaler = None
         if min_workers < max_workers:
@@ -323,7 +230,7 @@ class Deployment:
         if self._scaling is not None:
             self._scaling.cancel()
             self._scaling = None
-        if self._scaler is None or self._closing:
+        if self._scaler is None or self._intake.is_closed:
             return
         now = time.monotonic()
         self._scaler.saw(max(self._pool.busy, len(self._in_use)))  # long batches are work, too
@@ -343,7 +250,7 @@ class Deployment:
 
     @property
     def _may_have_workers(self) -> bool:
-        return self._pool.wanted > 0 or (self._scaler is not None and not self._closing)
+        return self._pool.wanted > 0 or (self._scaler is not None and not self._intake.is_closed)
 
     async def settled(self) -> None:
         """Wait until all wanted workers are ready.
@@ -378,7 +285,7 @@ class Deployment:
 
         What could not be answered by then gets ShuttingDown.
         """
-        self._closing = True
+        self._intake.is_closed = True
         self._rescale()
         too_late = ShuttingDown("The model was unloaded before its turn came.")
         if self._pool.wanted == 0:  # what waits does so in vain; what runs is still answered
@@ -410,7 +317,7 @@ class Deployment:
         )
 
     def _state(self) -> VersionState:
-        if self._closing:
+        if self._intake.is_closed:
             return VersionState.DRAINING
         if self._pool.ready >= min(1, self.settings.min_workers):
             return VersionState.READY
@@ -428,7 +335,7 @@ class Deployment:
         self._bus.publish(QueueChanged(self.ref, self._batcher.depth))
 
     def _check_emptied(self) -> None:
-        if self._closing and self._running == 0 and self._batcher.depth == 0:
+        if self._intake.is_closed and self._running == 0 and self._batcher.depth == 0:
             self._emptied.set()
 
 
