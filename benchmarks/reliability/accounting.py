@@ -1,4 +1,4 @@
-"""The accounting harness of the tests (`tests/harness/chaos/`), for scenarios, and a server to hurt.
+"""The accounting harness of the tests (`tests/harness/chaos/`), for scenarios, and their server.
 
 Scenarios import what they need from here: the harness is not installed, and this module knows
 where it is.
@@ -70,9 +70,9 @@ __all__ = [
     "cycle",
     "echo_server",
     "journal",
+    "on_loop",
     "percentile",
     "plan",
-    "run",
     "say",
 ]
 
@@ -92,7 +92,7 @@ def echo_server(
             end(echo.server)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """On the loop that the load needs."""
     return uvloop.run(coroutine)
 

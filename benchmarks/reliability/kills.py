@@ -25,12 +25,10 @@ from accounting import (
     cycle,
     echo_server,
     journal,
+    on_loop,
     percentile,
     plan,
     say,
-)
-from accounting import (
-    run as run_loop,
 )
 from budget import Budget
 from outcome import Outcome
@@ -63,7 +61,7 @@ def run(budget: Budget) -> list[Outcome]:
     with echo_server() as echo:
         echo.start(batch_size=8, default_workers_per_model=WORKERS)
         echo.begin()
-        found = run_loop(_load(echo, count, lone, budget))
+        found = on_loop(_load(echo, count, lone, budget))
         say("all load has ended; checking")
         verdict = check(echo.evidence(WORKERS), ALLOWED)
         rows, runs = list(echo.ledger.rows()), echo.runs()
@@ -160,7 +158,7 @@ def _resumed(runs: list[journal.Run], kills: list[tuple[float, int]]) -> Outcome
 
 
 def _recovery(rows: list[Row], kills: list[Done], quiet: tuple[float, float]) -> Outcome:
-    """How long after a lone kill the 99th percentile is back within 1.2 × of what it was."""
+    """How long after a lone kill the 99th percentile is back within 1.2 times what it was."""
     windows: dict[int, list[float]] = {}
     for row in rows:
         if row.status == 200:

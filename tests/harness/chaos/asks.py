@@ -1,4 +1,4 @@
-"""What a load asks for: kinds of requests and how often each comes, in an order that a seed fixes."""
+"""What a load asks for: kinds of requests, each as often as its weight says; a seed orders them."""
 
 from __future__ import annotations
 
