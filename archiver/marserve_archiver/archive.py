@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Protocol, Self
 
+from marserve_archiver.disk import DISK, Disk
 from marserve_archiver.errors import (
     ArchiveError,
     InputMissing,
@@ -130,7 +131,7 @@ class Archive:
             member = self._file_named(member)
         return _read(self._container, member, limit_bytes)
 
-    def extract(self, target: Path) -> None:
+    def extract(self, target: Path, disk: Disk = DISK) -> None:
         """Writes all members into the new folder `target`, durably; on failure writes nothing.
 
         Raises:
@@ -139,8 +140,8 @@ class Archive:
             ArchiveError: the content is damaged, or the archive was changed meanwhile.
         """
         total_bytes = sum(member.size_bytes for member in self.members)
-        with partial_folder(target) as (_, descriptor):
-            write_members(descriptor, self._container.walk(), total_bytes)
+        with partial_folder(target, disk) as (_, descriptor):
+            write_members(descriptor, self._container.walk(), total_bytes, disk)
             if self._file is not None:
                 self._file.check_unchanged()
 

@@ -109,7 +109,11 @@ class ArchiveExists(ArchiveError):
 
 
 class NoSpace(ArchiveError):
-    """The disk has no room for what has to be written."""
+    """The disk has no room for what has to be written: `needed_bytes`, where that is known."""
+
+    def __init__(self, reason: Reason, message: str, needed_bytes: int | None = None) -> None:
+        super().__init__(reason, message)
+        self.needed_bytes = needed_bytes
 
 
 class Unreadable(ArchiveError):

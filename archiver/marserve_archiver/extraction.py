@@ -17,19 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from marserve_archiver.disk import DISK, Disk, sync_folder, write_all
 from marserve_archiver.errors import ArchiveExists, NoSpace
 from marserve_archiver.members import MIB, Member
 
 PARTIAL_SUFFIX: Final = ".partial"
 _SPACE_CHECK_BYTES: Final = 64 * MIB
-_OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_CREATE_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 Content = Iterable[tuple[Member, Iterator[bytes]]]
 
 
 @contextmanager
-def partial_folder(target: Path) -> Iterator[tuple[Path, int]]:
+def partial_folder(target: Path, disk: Disk = DISK) -> Iterator[tuple[Path, int]]:
     """A private, locked folder beside `target`: its path and an open descriptor.
 
     What the block leaves in it becomes `target` when the block ends well; otherwise it is removed.
@@ -37,18 +36,18 @@ def partial_folder(target: Path) -> Iterator[tuple[Path, int]]:
     Raises:
         ArchiveExists: something that is not an empty folder has the target's name.
     """
-    path, descriptor = _locked_folder(target)
+    path, descriptor = _locked_folder(target, disk)
     try:
         yield path, descriptor
-        _rename(path, target)
+        _rename(path, target, disk)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
-def write_members(root: int, content: Content, total_bytes: int) -> None:
+def write_members(root: int, content: Content, total_bytes: int, disk: Disk = DISK) -> None:
     """Writes every member below the open folder `root`, and waits until it is on the disk.
 
     Members must have passed `member_problems`. Files are created, never opened: 0600, in
@@ -58,19 +57,22 @@ def write_members(root: int, content: Content, total_bytes: int) -> None:
         NoSpace: the disk has no room for `total_bytes`, with 5 % to spare.
         Malformed: raised by the content itself.
     """
-    space = _Space(root, total_bytes)
+    space = _Space(root, total_bytes, disk)
     folders = {""}
-    for member, pieces in content:
-        folder = member.name if member.is_directory else member.name.rpartition("/")[0]
-        with _opened_folder(root, folder, folders) as descriptor:
-            if member.is_directory:
-                for _ in pieces:  # none, which is for the content to make sure of
-                    pass
-            else:
-                _write_file(descriptor, member.name.rpartition("/")[2], pieces, space)
-    for folder in folders:
-        with _opened_folder(root, folder, folders) as descriptor:
-            os.fsync(descriptor)
+    try:
+        for member, pieces in content:
+            folder = member.name if member.is_directory else member.name.rpartition("/")[0]
+            with _opened_folder(root, folder, folders, disk) as descriptor:
+                if member.is_directory:
+                    for _ in pieces:  # none, which is for the content to make sure of
+                        pass
+                else:
+                    _write_file(descriptor, member.name.rpartition("/")[2], pieces, space, disk)
+        for folder in folders:
+            with _opened_folder(root, folder, folders, disk) as descriptor:
+                disk.sync(descriptor)
+    except OSError as error:
+        raise space.translated(error) from error
 
 
 def remove_stale_partials(folder: Path) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ def remove_stale_partials(folder: Path) -> tuple[str, ...]:
     removed: list[str] = []
     for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}")):
         try:
-            descriptor = os.open(path, _OPEN_FOLDER)
+            descriptor = DISK.open_folder(path)
         except OSError:
             continue  # no folder, or just renamed by its writer
         try:
@@ -94,20 +96,13 @@ def remove_stale_partials(folder: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class _Space:
     """The room on the disk: asked for before the first byte and again every 64 MiB."""
 
-    def __init__(self, descriptor: int, needed_bytes: int) -> None:
+    def __init__(self, descriptor: int, needed_bytes: int, disk: Disk) -> None:
         self._descriptor = descriptor
+        self._disk = disk
+        self._total_bytes = needed_bytes
         self._needed_bytes = needed_bytes
         self._unchecked_bytes = 0
         self._check()
@@ -120,42 +115,46 @@ class _Space:
             self._unchecked_bytes = 0
             self._check()
 
+    def translated(self, error: OSError) -> Exception:
+        """The same error; a full disk in our words, with what would have been needed."""
+        return _translated(error, self._total_bytes)
+
     def _check(self) -> None:
-        disk = os.fstatvfs(self._descriptor)
-        if disk.f_bavail * disk.f_frsize < self._needed_bytes * 1.05:
-            raise _no_space(self._needed_bytes)
+        if self._disk.free_bytes(self._descriptor) < self._needed_bytes * 1.05:
+            raise _no_space(self._total_bytes)
 
 
-def _locked_folder(target: Path) -> tuple[Path, int]:
+def _locked_folder(target: Path, disk: Disk) -> tuple[Path, int]:
     while True:
         path = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         try:
-            path.mkdir(mode=0o700)
+            disk.make_folder(path, 0o700)
         except OSError as error:
             raise _translated(error) from error
         # until it is locked, a sweeper may take the folder for stale: then another one is made
         try:
-            descriptor = os.open(path, _OPEN_FOLDER)
+            descriptor = disk.open_folder(path)
         except FileNotFoundError:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():
             return path, descriptor
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
-def _rename(path: Path, target: Path) -> None:
+def _rename(path: Path, target: Path, disk: Disk) -> None:
     try:
-        path.rename(target)
+        disk.rename(path, target)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise ArchiveExists("exists", f"{target} exists already.") from error
-        raise
-    sync_folder(target.parent)
+        raise _translated(error) from error
+    # should this fail, the folder is whole all the same, and others may use it already
+    sync_folder(target.parent, disk)
 
 
 @contextmanager
-def _opened_folder(root: int, name: str, known: set[str]) -> Iterator[int]:
+def _opened_folder(root: int, name: str, known: set[str], disk: Disk) -> Iterator[int]:
     """A descriptor of a folder below `root`, created where it is missing, link by link."""
     descriptor = os.dup(root)
     try:
@@ -163,9 +162,9 @@ def _opened_folder(root: int, name: str, known: set[str]) -> Iterator[int]:
         for segment in filter(None, name.split("/")):
             path = f"{path}/{segment}" if path else segment
             if path not in known:
-                os.mkdir(segment, 0o700, dir_fd=descriptor)
+                disk.make_folder(segment, 0o700, at=descriptor)
                 known.add(path)
-            below = os.open(segment, _OPEN_FOLDER, dir_fd=descriptor)
+            below = disk.open_folder(segment, at=descriptor)
             os.close(descriptor)
             descriptor = below
         yield descriptor
@@ -173,31 +172,29 @@ def _opened_folder(root: int, name: str, known: set[str]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write_file(folder: int, name: str, pieces: Iterator[bytes], space: _Space) -> None:
-    descriptor = os.open(name, _CREATE_FILE, 0o600, dir_fd=folder)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        try:
-            for piece in pieces:
-                space.take(len(piece))
-                _write_all(file.fileno(), piece)
-            os.fsync(file.fileno())
-        except OSError as error:
-            raise _translated(error) from error
+def _write_file(
+    folder: int, name: str, pieces: Iterator[bytes], space: _Space, disk: Disk
+) -> None:
+    descriptor = disk.create(name, 0o600, at=folder)
+    try:
+        for piece in pieces:
+            space.take(len(piece))
+            write_all(disk, descriptor, piece)
+        disk.sync(descriptor)
+    finally:
+        disk.close(descriptor)
 
 
-def _write_all(descriptor: int, piece: bytes) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _translated(error: OSError) -> Exception:
+def _translated(error: OSError, needed_bytes: int | None = None) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace("no-space", "The disk is full.")
+        needs = "" if needed_bytes is None else f" The archive needs {needed_bytes} bytes."
+        return NoSpace("no-space", f"The disk is full.{needs}", needed_bytes)
     return error
 
 
 def _no_space(needed_bytes: int) -> NoSpace:
     return NoSpace(
-        "no-space", f"The disk has no room for {needed_bytes / MIB:.0f} MiB and 5 % to spare."
+        "no-space",
+        f"The disk has no room for the {needed_bytes} bytes of the archive and 5 % to spare.",
+        needed_bytes,
     )

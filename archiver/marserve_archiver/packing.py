@@ -16,8 +16,9 @@ from typing import Final, Literal, get_args
 
 from marserve_archiver.archive import open_archive
 from marserve_archiver.collect import Collection, Recipe, Source, collect
+from marserve_archiver.disk import sync_folder
 from marserve_archiver.errors import ArchiveError, ArchiveExists, InputInvalid
-from marserve_archiver.extraction import PARTIAL_SUFFIX, sync_folder
+from marserve_archiver.extraction import PARTIAL_SUFFIX
 from marserve_archiver.manifest import MANIFEST_NAME
 from marserve_archiver.writers import OnProgress, Progress, write_folder, write_tgz, write_zip
 

@@ -94,7 +94,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", full)
     with (
-        pytest.raises(NoSpace, match=r"^The disk is full\.$"),
+        pytest.raises(NoSpace, match=r"^The disk is full\. The archive needs 1 bytes\.$"),
         partial_folder(tmp_path / "target") as (_, descriptor),
     ):
         write_members(descriptor, content({"a": b"1"}), 1)

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from marserve.errors import WorkflowInvalid
 from marserve.pipelines.dag import Dag, build
-from marserve.registry.yaml_document import YamlInvalid, read_yaml
+from marserve.registry.yaml_document import MAX_BYTES, YamlInvalid, read_yaml
 
-MAX_BYTES: Final = 1 << 18
+__all__ = ["MAX_BYTES", "Node", "NodeSettings", "Specification", "parse"]
+
 MAX_NODES: Final = 100
 _MOST: Final = 2**31 - 1
 _MOST_RETRIES: Final = 100

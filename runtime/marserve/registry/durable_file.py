@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from marserve.registry.checked_document import DocumentInvalid
+from marserve_archiver.disk import DISK, Disk, make_folders, sync_folder, write_new_file
 
 _log = logging.getLogger("marserve.registry")
 _T = TypeVar("_T")
@@ -22,10 +21,14 @@ _T = TypeVar("_T")
 class DurableFile:
     """`name` in `directory`, which is made if it is missing; beside it, the content before."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, disk: Disk = DISK) -> None:
         self._directory = directory
         self._path = directory / name
         self._previous = directory / f"{self._path.stem}.previous{self._path.suffix}"
+        self._partial = directory / f"{name}.partial"
+        self._disk = disk
+        self._is_placed = False
+        """Whether the folder is known to be on the disk."""
 
     def read(self, load: Callable[[bytes], _T]) -> _T | None:
         """What `load` makes of the content; None when there is none that it takes.
@@ -34,13 +37,13 @@ class DurableFile:
         """
         for path in (self._path, self._previous):
             try:
-                return load(path.read_bytes())
+                return load(self._disk.read(path))
             except FileNotFoundError:
                 continue
             except (DocumentInvalid, OSError) as error:
                 aside = path.with_suffix(".damaged")
                 with contextlib.suppress(OSError):
-                    path.replace(aside)
+                    self._disk.rename(path, aside)
                 _log.error("%s cannot be used: %s; it is kept as %s", path, error, aside.name)
         return None
 
@@ -50,38 +53,45 @@ class DurableFile:
         Raises:
             OSError: it could not be written; what was there stays.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        is_first = not self._path.exists()
-        if not is_first:
-            self._keep()
-        partial.replace(self._path)
+        disk = self._disk
+        if not self._is_placed:
+            make_folders(self._directory, disk)
+            self._is_placed = True
+        self._remove(self._partial)  # of a process that ended while it wrote
+        write_new_file(disk, self._partial, content)
         try:
-            _flush(self._directory)
+            is_first = not disk.exists(self._path)
+            if not is_first:
+                self._keep()
+            disk.rename(self._partial, self._path)
         except OSError:
-            # the change is refused now, so it must not come back with the next start
             with contextlib.suppress(OSError):
-                if is_first:
-                    self._path.unlink()
-                else:
-                    self._previous.replace(self._path)
+                disk.remove(self._partial)
+            raise
+        try:
+            sync_folder(self._directory, disk)
+        except OSError:
+            self._take_back(is_first)
             raise
 
     def _keep(self) -> None:
-        self._previous.unlink(missing_ok=True)
+        """Give what is there a second name, of which it is the only file."""
+        self._remove(self._previous)
         try:
-            self._previous.hardlink_to(self._path)
+            self._disk.link(self._path, self._previous)
         except OSError:  # some file systems have no hard links
-            shutil.copyfile(self._path, self._previous)
+            write_new_file(self._disk, self._previous, self._disk.read(self._path))
 
+    def _take_back(self, is_first: bool) -> None:
+        """The change is refused now, so it must not come back with the next start."""
+        with contextlib.suppress(OSError):
+            if is_first:
+                self._disk.remove(self._path)
+            else:
+                self._disk.rename(self._previous, self._path)
+            # it is not known what of all this is on the disk; a second try may settle it
+            sync_folder(self._directory, self._disk)
 
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.remove(path)

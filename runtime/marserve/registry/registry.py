@@ -16,6 +16,7 @@ from marserve.registry.snapshot import dump, load
 from marserve.registry.snapshot_folder import Kind, write_snapshot
 from marserve.registry.torchserve_snapshot import versions_of
 from marserve.registry.wanted import Wanted
+from marserve_archiver.disk import DISK, Disk
 
 _log = logging.getLogger("marserve.registry")
 FILE_NAME = "wanted.json"
@@ -33,9 +34,11 @@ class Registry:
         directory: Path | None,
         snapshots: Path | None = None,
         properties: Mapping[str, str] | None = None,
+        disk: Disk = DISK,
     ) -> None:
         """`snapshots`: the folder for TorchServe's form; `properties`: `Config.properties`."""
-        self._file = None if directory is None else DurableFile(directory, FILE_NAME)
+        self._file = None if directory is None else DurableFile(directory, FILE_NAME, disk)
+        self._disk = disk
         self._saved: Wanted | None = None
         self._snapshots = snapshots
         self._properties = properties or {}
@@ -77,8 +80,7 @@ class Registry:
         if self._snapshots is None:
             return
         try:
-            write_snapshot(
-                self._snapshots, kind, self._properties, versions_of(self.wanted.durable())
-            )
+            versions = versions_of(self.wanted.durable())
+            write_snapshot(self._snapshots, kind, self._properties, versions, disk=self._disk)
         except OSError as error:
             _log.warning("no snapshot in TorchServe's form could be written: %s", error)

@@ -5,8 +5,7 @@ What the files say is decided in `torchserve_snapshot.py`. Files of others stay 
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -15,11 +14,13 @@ from typing import Final, Literal
 
 from marserve.config_snapshot import SnapshotVersion, is_by_marserve, snapshot_time
 from marserve.registry.torchserve_snapshot import document
+from marserve_archiver.disk import DISK, Disk, sync_folder, write_new_file
 
 Kind = Literal["startup", "snapshot", "shutdown"]
 
 KEPT: Final = 50
 _HEAD_BYTES: Final = 256
+_PARTIAL: Final = ".partial"
 _FORMAT: Final = "%Y%m%d%H%M%S%f"
 
 
@@ -29,6 +30,7 @@ def write_snapshot(
     properties: Mapping[str, str],
     models: Iterable[SnapshotVersion],
     now: datetime | None = None,
+    disk: Disk = DISK,
 ) -> Path:
     """Write one snapshot file, so that it would survive a power cut. Blocks for a disk flush.
 
@@ -41,6 +43,7 @@ def write_snapshot(
         properties: `Config.properties`.
         models: what `versions_of` says of the wanted state.
         now: the moment it speaks of, with a time zone.
+        disk: takes it.
 
     Raises:
         OSError: it could not be written; nothing has changed.
@@ -51,7 +54,7 @@ def write_snapshot(
     created_ms = int(moment.timestamp() * 1000)
     date = moment.strftime("%a %b %d %H:%M:%S %Z %Y")
     path = directory / name
-    _write(path, document(name, created_ms, date, properties, models))
+    _write(path, document(name, created_ms, date, properties, models), disk)
     _prune(directory)
     return path
 
@@ -67,32 +70,22 @@ def _after_the_newest(directory: Path, now: datetime) -> datetime:
     return now
 
 
-def _write(path: Path, text: str) -> None:
-    descriptor, partial = tempfile.mkstemp(
-        prefix=path.name.partition("-")[0], suffix=".partial", dir=path.parent
-    )
+def _write(path: Path, text: str, disk: Disk) -> None:
+    partial = path.with_name(f"{path.name.partition('-')[0]}{secrets.token_hex(4)}{_PARTIAL}")
+    write_new_file(disk, partial, text.encode("ascii"))
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # noqa: PTH105 - mkstemp gives a name, not a Path
-    except BaseException:
+        disk.rename(partial, path)
+    except OSError:
         with suppress(OSError):
-            os.unlink(partial)  # noqa: PTH108 - the same
+            disk.remove(partial)
         raise
-    _flush(path.parent)
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent, disk)
 
 
 def _prune(directory: Path) -> None:
+    for partial in directory.glob(f"[0-9]*{_PARTIAL}"):  # of processes that ended meanwhile
+        with suppress(OSError):
+            partial.unlink()
     snapshots = [path for path in directory.iterdir() if snapshot_time(path.name)]
     for path in sorted(snapshots, reverse=True)[KEPT:]:
         with suppress(OSError):  # the next one tries again

@@ -1,15 +1,32 @@
-"""Reads YAML that strangers wrote: no objects, no growth without end, one kind of error. Pure."""
+"""Reads YAML that strangers wrote: no objects, no growth without end, one kind of error. Pure.
+
+The limits are checked while the document is composed, before anything is made of it. Merges are
+our own, because releases of PyYAML differ in what they mean, and some let them multiply.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
+MAX_BYTES: Final = 1 << 18
+MAX_LINES: Final = 20_000
+MAX_DEPTH: Final = 32
+MAX_NODES: Final = 20_000
+MAX_ALIASES: Final = 64
+_MAX_NUMBER_CHARS: Final = 400
+
+_CORE: Final = "tag:yaml.org,2002:"
+_MERGE: Final = f"{_CORE}merge"
+# what a tag of YAML's core schema builds is a plain value; every other tag asks for more
+_HARMLESS: Final = frozenset(
+    f"{_CORE}{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")
+)
 _UNREADABLE = (
     yaml.YAMLError,
     RecursionError,
-    # what PyYAML lets escape from `!!int ''`, `!!bool perhaps`, `!!timestamp soon` and their like
+    # what PyYAML lets escape from `!!int ''`, `!!bool perhaps`, `2001-99-99` and their like
     ValueError,
     LookupError,
     AttributeError,
@@ -19,29 +36,95 @@ _UNREADABLE = (
 
 
 class YamlInvalid(Exception):
-    """It is no YAML; `str(error)` is one line that says where."""
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader in which merges of merges (`<<: [*a, *a]`) do not multiply without end."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        last_of_each = {_identity(pair[0]): pair for pair in node.value}
-        node.value = list(last_of_each.values())
+    """It is no YAML, or too much of it; `str(error)` is one line that says where."""
 
 
 def read_yaml(text: bytes) -> Any:
     """The document: plain values, lists and dicts; aliases may make it contain itself.
 
     Raises:
-        YamlInvalid: it cannot be read.
+        YamlInvalid: it cannot be read, is larger or deeper than any settings have to be, or has
+            tags beyond those of YAML's core schema.
     """
+    if len(text) > MAX_BYTES:
+        raise YamlInvalid(f"it is larger than {MAX_BYTES} bytes")
+    if text.count(b"\n") + text.count(b"\r") > MAX_LINES:
+        raise YamlInvalid(f"it has more than {MAX_LINES} lines")
     try:
         return yaml.load(text, _Loader)  # noqa: S506  it is a SafeLoader
     except _UNREADABLE as error:
         raise YamlInvalid(" ".join(str(error).split())) from error
 
 
-def _identity(key: yaml.Node) -> tuple[str, str | int]:
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that counts what it composes."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(text)
+        self._nodes = self._aliases = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            self._aliases = self._counted(self._aliases, MAX_ALIASES, "aliases", event)
+        else:
+            self._nodes = self._counted(self._nodes, MAX_NODES, "values", event)
+            _check_tag(event)
+        self._depth = self._counted(self._depth, MAX_DEPTH, "levels", event)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    @staticmethod
+    def _counted(count: int, most: int, what: str, event: yaml.Event) -> int:
+        if count >= most:
+            raise yaml.MarkedYAMLError(None, None, f"more than {most} {what}", event.start_mark)
+        return count + 1
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts what `<<` refers to before the mapping's own pairs; the last of each key counts."""
+        merges = [value for key, value in node.value if key.tag == _MERGE]
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        node.value = own  # a mapping that merges itself finds no merge left
+        pairs: dict[tuple[str, Any], tuple[yaml.Node, yaml.Node]] = {}
+        for merge in merges:
+            for source in _sources(merge):
+                self.flatten_mapping(source)
+                pairs |= {_identity(pair[0]): pair for pair in source.value}
+        for key, _ in own:
+            if key.tag == f"{_CORE}value":  # a key that is a single =
+                key.tag = f"{_CORE}str"
+        node.value = [*(pairs | {_identity(pair[0]): pair for pair in own}).values()]
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Numbers with colons are counted in sixties, which takes the square of their length."""
+        if len(node.value) > _MAX_NUMBER_CHARS:
+            raise yaml.MarkedYAMLError(None, None, "a number is too long", node.start_mark)
+        if node.tag == f"{_CORE}int":
+            return int(self.construct_yaml_int(node))
+        return float(self.construct_yaml_float(node))
+
+
+_Loader.add_constructor(f"{_CORE}int", _Loader.construct_number)
+_Loader.add_constructor(f"{_CORE}float", _Loader.construct_number)
+
+
+def _check_tag(event: yaml.Event) -> None:
+    tag = getattr(event, "tag", None)
+    if tag is not None and tag not in _HARMLESS:
+        raise yaml.MarkedYAMLError(None, None, f"the tag {tag[:60]!r}", event.start_mark)
+
+
+def _sources(merge: yaml.Node) -> list[yaml.MappingNode]:
+    """The mappings that are merged, the one that counts most at the end."""
+    found = list(reversed(merge.value)) if isinstance(merge, yaml.SequenceNode) else [merge]
+    for one in found:
+        if not isinstance(one, yaml.MappingNode):
+            raise yaml.MarkedYAMLError(
+                None, None, "what is merged by << must be a mapping", one.start_mark
+            )
+    return found
+
+
+def _identity(key: yaml.Node) -> tuple[str, Any]:
     return (key.tag, key.value if isinstance(key, yaml.ScalarNode) else id(key))

@@ -160,7 +160,7 @@ def test_a_strange_document_gives_at_most_one_warning_of_one_line(text):
 def test_a_document_that_grows_when_it_is_printed_is_not_printed():
     lines = [b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for level in range(1, 12):
-        lines.append(b"a%d: &a%d [%s]" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 10)))
+        lines.append(b"a%d: &a%d [%s]" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 5)))
     as_value = b"\n".join([*lines, b"batchSize: *a11", b"minWorkers: 2"])
     as_key = b"\n".join([*lines, b"? *a11", b": 1"])
 
@@ -177,7 +177,7 @@ def test_a_document_that_grows_when_it_is_printed_is_not_printed():
 def test_a_document_whose_merges_multiply_is_read_in_no_time():
     lines = [b"a0: &a0 {batchSize: 7, k1: 1, k2: 2, k3: 3}"]
     for level in range(1, 15):
-        aliases = b", ".join([b"*a%d" % (level - 1)] * 10)
+        aliases = b", ".join([b"*a%d" % (level - 1)] * 4)
         lines.append(b"a%d: &a%d {<<: [%s], k%d: %d}" % (level, level, aliases, level, level))
 
     assert parse(b"\n".join([*lines, b"<<: *a14"])) == (ModelConfig(batch_size=7), ())

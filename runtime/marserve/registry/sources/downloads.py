@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from marserve.errors import ArchiveExistsInStore
-from marserve_archiver.extraction import sync_folder
+from marserve_archiver.disk import sync_folder
 
 _PARTIAL: Final = ".download."
 _ORIGIN: Final = ".origin."
