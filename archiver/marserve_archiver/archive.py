@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Protocol, Self
+from typing import BinaryIO, Literal, Protocol, Self, cast
 
 from marserve_archiver.disk import DISK, Disk
 from marserve_archiver.errors import (
@@ -36,10 +36,13 @@ from marserve_archiver.members import (
     member_problems,
     size_problems,
 )
+from marserve_archiver.sealed_file import SealedFile
 from marserve_archiver.tar_file import TarFile
 from marserve_archiver.zip_directory import read_directory
 
 Kind = Literal["zip", "tgz", "folder"]
+Check = Callable[[str], None]
+"""Raises an ArchiveError unless an archive with this digest may be used."""
 
 
 class Container(Protocol):
@@ -75,7 +78,7 @@ class Archive:
     """
 
     def __init__(
-        self, path: Path, container: Container, manifest: Manifest, file: _Watched | None
+        self, path: Path, container: Container, manifest: Manifest, file: _Identity | None
     ) -> None:
         self.path = path
         self.kind: Kind = container.kind
@@ -152,14 +155,23 @@ class Archive:
         raise KeyError(name)
 
 
-def open_archive(path: Path, limits: Limits = DEFAULT_LIMITS) -> Archive:
+def open_archive(
+    path: Path, limits: Limits = DEFAULT_LIMITS, check: Check | None = None
+) -> Archive:
     """Opens an archive in any format: zip (`.mar`), gzipped tar, folder.
+
+    Args:
+        path: of the archive.
+        limits: what it may ask for.
+        check: is called with the digest of the archive's bytes before any of them is understood,
+            and raises to refuse it. What is read afterwards is what was hashed, even if somebody
+            writes to the file. Not called for a folder, which has no such bytes.
 
     Raises:
         ArchiveError: it is missing, broken, hostile, too large, or its manifest cannot be used;
             nothing was written anywhere.
     """
-    container, file = open_container(path, limits)
+    container, file = open_container(path, limits, check)
     try:
         problems = container_problems(container, file.size_bytes if file else 0, limits)
         for problem in problems:
@@ -174,23 +186,34 @@ def open_archive(path: Path, limits: Limits = DEFAULT_LIMITS) -> Archive:
     return Archive(path, container, manifest, file)
 
 
-def open_container(path: Path, limits: Limits) -> tuple[Container, _Watched | None]:
+def open_container(
+    path: Path, limits: Limits, check: Check | None = None
+) -> tuple[Container, _Identity | None]:
     """The archive with its structure checked, but not its names, sizes and manifest."""
     try:
         if path.is_dir():
             return Folder(path, limits), None
         if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
             raise Malformed("not-an-archive", f"{path} is neither a file nor a folder.")
-        file = path.open("rb")
+        opened = path.open("rb")
     except FileNotFoundError as error:
         raise InputMissing("input-missing", f"{path} does not exist.") from error
     except OSError as error:
         raise Unreadable("unreadable", f"{path} cannot be read: {error.strerror}.") from error
+    file: BinaryIO = opened
     try:
-        watched = _Watched(file)
+        identity: _Identity = _Watched(opened)
+        if check is not None:
+            sealed = SealedFile(opened)
+            check(sealed.digest)
+            file, identity = cast(BinaryIO, sealed), _Sealed(sealed)
+        file.seek(0)
         if file.read(len(GZIP_MARK)) == GZIP_MARK and path.suffix != ".mar":
-            return TarFile(file, limits), watched
-        return _ZipFile(file, limits), watched
+            return TarFile(file, limits), identity
+        return _ZipFile(file, limits), identity
+    except OSError as error:
+        file.close()
+        raise Unreadable("unreadable", f"{path} cannot be read: {error.strerror}.") from error
     except BaseException:
         file.close()
         raise
@@ -235,6 +258,37 @@ class _ZipFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+class _Identity(Protocol):
+    """The bytes of an archive, as a whole."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many there are."""
+        ...
+
+    def sha256(self) -> str:
+        """Their digest."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raises Malformed when they are others now."""
+        ...
+
+
+class _Sealed:
+    """An open file of which each piece is compared with what was hashed."""
+
+    def __init__(self, file: SealedFile) -> None:
+        self._digest = file.digest
+        self.size_bytes = file.size_bytes
+
+    def sha256(self) -> str:
+        return self._digest
+
+    def check_unchanged(self) -> None:
+        """Nothing to do: every read does it."""
 
 
 class _Watched:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from marserve_archiver import signing_commands
 from marserve_archiver.archive import Archive, open_archive
 from marserve_archiver.collect import Recipe
 from marserve_archiver.errors import (
@@ -48,6 +49,9 @@ Packs a trained model, its handler and its files into one archive that MarServe 
   archiver workflow --workflow-name NAME --spec-file FILE ...
   archiver inspect ARCHIVE [--json]     manifest, files and digest of an archive
   archiver verify ARCHIVE               every problem of an archive
+  archiver verify --key KEY ARCHIVE     ... and whether it is signed with this key
+  archiver keygen KEY                   a pair of keys to sign with
+  archiver sign --key KEY ARCHIVE       writes ARCHIVE.sig
 """
 _EPILOG: Final = """\
 example:
@@ -67,7 +71,14 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {"pack": _pack, "workflow": _workflow, "inspect": _inspect, "verify": _verify}
+    commands = {
+        "pack": _pack,
+        "workflow": _workflow,
+        "inspect": _inspect,
+        "verify": _verify,
+        "keygen": _keygen,
+        "sign": _sign,
+    }
     # without a command it is a pack, as scripts made for torch-model-archiver expect
     is_named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments.pop(0) if is_named else "pack"
@@ -192,8 +203,23 @@ def _verify(arguments: list[str]) -> int:
         prog="archiver verify", description="Reads every byte of an archive and lists all problems."
     )
     parser.add_argument("archive", type=Path, help="a .mar, .tar.gz or folder")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a public key, or a folder of them: the archive has to be signed with one",
+    )
+    parser.add_argument(
+        "--signature", type=Path, metavar="FILE", help="the signature (ARCHIVE.sig)"
+    )
     options = parser.parse_args(arguments)
-    problems = verify(options.archive)
+    if options.signature and not options.key:
+        return _fail("--signature needs --key.", USAGE)
+    check = None
+    if options.key:
+        check = signing_commands.check_of(options.archive, options.signature, options.key)
+    problems = verify(options.archive, check=check)
     if problems and isinstance(problems[0], InputMissing):
         raise problems[0]
     for problem in problems:
@@ -202,6 +228,18 @@ def _verify(arguments: list[str]) -> int:
         return _fail(f"{options.archive} has {count_text(len(problems), 'problem')}.", REFUSED)
     with open_archive(options.archive) as archive:
         _say(f"OK {_line(archive)}")
+    if check is not None:
+        _say(f"signed with {check.key_id} at {check.made_at}")
+    return OK
+
+
+def _keygen(arguments: list[str]) -> int:
+    _say(signing_commands.keygen(arguments))
+    return OK
+
+
+def _sign(arguments: list[str]) -> int:
+    _say(signing_commands.sign_archive(arguments))
     return OK
 
 

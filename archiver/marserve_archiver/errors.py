@@ -2,6 +2,7 @@
 
     ArchiveError
     ├── whoever made the archive   Malformed  Unsupported  Unsafe  TooLarge  ManifestInvalid
+    │                              NotTrusted
     ├── whoever packs              InputMissing  InputInvalid  InputClash  ArchiveExists
     └── the machine                NoSpace  Unreadable
 
@@ -52,6 +53,12 @@ Reason = Literal[
     "manifest-too-large",
     "missing-file",
     "bad-python",
+    # NotTrusted
+    "no-signature",
+    "bad-signature",
+    "unknown-key",
+    "other-archive",
+    "other-digest",
     # whoever packs
     "input-missing",
     "input-invalid",
@@ -90,6 +97,10 @@ class TooLarge(ArchiveError):
 
 class ManifestInvalid(ArchiveError):
     """The manifest cannot be used, or names a file that is absent or broken."""
+
+
+class NotTrusted(ArchiveError):
+    """It is not signed by a trusted key, or not the archive that was expected."""
 
 
 class InputMissing(ArchiveError):

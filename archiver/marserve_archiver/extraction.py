@@ -172,9 +172,7 @@ def _opened_folder(root: int, name: str, known: set[str], disk: Disk) -> Iterato
         os.close(descriptor)
 
 
-def _write_file(
-    folder: int, name: str, pieces: Iterator[bytes], space: _Space, disk: Disk
-) -> None:
+def _write_file(folder: int, name: str, pieces: Iterator[bytes], space: _Space, disk: Disk) -> None:
     descriptor = disk.create(name, 0o600, at=folder)
     try:
         for piece in pieces:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from marserve_archiver.archive import (
+    Check,
     Container,
     container_problems,
     open_container,
@@ -30,10 +31,15 @@ from marserve_archiver.members import DEFAULT_LIMITS, MIB, Limits, Member
 _MAX_SOURCE_BYTES: Final = 16 * MIB
 
 
-def verify(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[ArchiveError, ...]:
-    """All problems of an archive, in the order of their weight; none when it is fine."""
+def verify(
+    path: Path, limits: Limits = DEFAULT_LIMITS, check: Check | None = None
+) -> tuple[ArchiveError, ...]:
+    """All problems of an archive, in the order of their weight; none when it is fine.
+
+    `check`: as for `open_archive`; one that it refuses is not looked at further.
+    """
     try:
-        container, file = open_container(path, limits)
+        container, file = open_container(path, limits, check)
     except ArchiveError as error:
         return (error,)
     try:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from marserve_archiver.collect import Collection, Source
-from marserve_archiver.errors import InputInvalid
 from marserve_archiver.disk import sync_folder
+from marserve_archiver.errors import InputInvalid
 from marserve_archiver.manifest import MANIFEST_NAME, dump
 from marserve_archiver.members import DEFAULT_LIMITS, GIB, MIB
 

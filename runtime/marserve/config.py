@@ -69,6 +69,10 @@ class Config:
     """Where it is given, it says what is loaded at start-up, and `load_models` does not."""
     workflow_store: Path | None
     """None: the model store."""
+    require_signed: bool
+    trusted_keys: tuple[Path, ...]
+    """Public keys: files, and folders of them."""
+    require_pins: bool
     default_service_handler: str | None
     service_envelope: str | None
     install_py_dep_per_model: bool
@@ -191,6 +195,8 @@ def _portable(reading: Reading, cwd: Path) -> dict[str, str]:
 
 
 def _absolute_text(value: Any, text: str, cwd: Path) -> str:
+    if _is_paths(value):
+        return ",".join(str(cwd / path) for path in value)
     return str(cwd / value) if isinstance(value, Path) else text
 
 
@@ -201,7 +207,13 @@ def _shown(config_file: Path | None, cwd: Path) -> str:
 
 
 def _absolute(value: Any, cwd: Path) -> Any:
+    if _is_paths(value):
+        return tuple(cwd / path for path in value)
     return cwd / value if isinstance(value, Path) else value
+
+
+def _is_paths(value: Any) -> bool:
+    return type(value) is tuple and bool(value) and all(isinstance(one, Path) for one in value)
 
 
 def _in_one_message(mistakes: list[str]) -> str:

@@ -6,6 +6,7 @@ Reads the texts of `load_models` and `models`; whether the archives exist is for
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,12 +16,17 @@ from marserve.errors import InvalidInput
 from marserve.json_values import fields_of, read_object, typed, whole_number_in
 from marserve.refs import MODEL_NAME, checked_ref
 
+_PIN = "#sha256="
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+
 
 class ModelToLoad(NamedTuple):
     """One entry of load_models; without a name, the archive's manifest gives it."""
 
     name: str | None
     url: str
+    sha256: str | None = None
+    """The digest that the archive must have, in lower-case hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,17 @@ def _read_load_models(text: str, _notes: Notes) -> LoadModels:
 
 
 def _model_to_load(entry: str) -> ModelToLoad:
-    name, equals, url = entry.partition("=")
+    named, mark, digest = entry.partition(_PIN)
+    if mark and not _DIGEST.fullmatch(digest):
+        raise ValueError(f'expected 64 hexadecimal digits after {_PIN} in "{entry}"')
+    sha256 = digest.lower() if mark else None
+    name, equals, url = named.partition("=")
     name, url = name.strip(), url.strip()
     if not equals or "/" in name:  # an = inside a path or URL separates nothing
-        return ModelToLoad(None, entry)
+        return ModelToLoad(None, named, sha256)
     if not MODEL_NAME.fullmatch(name) or not url:
         raise ValueError(f'expected ARCHIVE or NAME=ARCHIVE in place of "{entry}"')
-    return ModelToLoad(name, url)
+    return ModelToLoad(name, url, sha256)
 
 
 _COUNTS = {

@@ -29,6 +29,7 @@ def check_together(values: dict[str, Any], reading: Reading) -> None:
         _check_apart(first, second, reading)
     _check_open_management(values, reading)
     _check_certificate(values, listeners, reading)
+    _check_signatures(values, reading)
     _settle_what_is_loaded(values, reading)
 
 
@@ -93,6 +94,17 @@ def _check_certificate(
             "certificate_file and private_key_file (PEM), or keystore and keystore_pass (PKCS#12).",
             *(one.key for one in secure),
             "enable_grpc_ssl",
+        )
+
+
+def _check_signatures(values: Mapping[str, Any], reading: Reading) -> None:
+    if "trusted_keys" in reading.unusable:
+        return
+    if values["require_signed"] and not values["trusted_keys"]:
+        reading.complain(
+            "require_signed=true refuses every archive while trusted_keys names no key: set it to "
+            "the folder of public keys.",
+            "require_signed",
         )
 
 

@@ -155,12 +155,17 @@ def choice(*words: str) -> ValueType:
     return ValueType(expected, read)
 
 
+def _read_paths(text: str, _notes: Notes) -> tuple[Path, ...]:
+    return tuple(_read_path(part.strip(), _notes) for part in text.split(",") if part.strip())
+
+
 BOOLEAN = ValueType("true or false", _read_boolean)
 TEXT = ValueType("any text", _read_text)
 PLAIN = ValueType("any text", _read_plain)
 """Text that may be empty; never None."""
 PATH = ValueType("the path of a directory", _read_path)
 OPTIONAL_PATH = ValueType("the path of a directory", _read_optional_path)
+PATHS = ValueType("paths, separated by commas", _read_paths)
 PATTERN = ValueType("a regular expression", _read_pattern)
 OPTIONAL_FILE = ValueType("the path of a file", _read_optional_path)
 OPTIONAL_BOOLEAN = ValueType("true or false", _read_optional_boolean)

@@ -11,7 +11,7 @@
     │                  OutOfMemory  LoadFailed  DependenciesFailed  WorkflowFailed
     │                  WorkflowInvalid
     ├── operator       ConfigInvalid  ArchiveNotFound  ArchiveRefused  StoreMissing  PortInUse
-    │                  StateNotSaved  DownloadFailed  ArchiveExistsInStore
+    │                  StateNotSaved  DiskFull  DownloadFailed  ArchiveExistsInStore
     └── us             Bug
 
 An error carries its kind and its facts, never a status code: `protocols/faults.py` owns the one
@@ -50,6 +50,7 @@ class Kind(Enum):
     STORE_MISSING = auto()
     PORT_IN_USE = auto()
     STATE_NOT_SAVED = auto()
+    DISK_FULL = auto()
     TOKEN_MISSING = auto()
     TOKEN_REFUSED = auto()
     NOT_IMPLEMENTED = auto()
@@ -248,9 +249,27 @@ class ArchiveNotFound(MarServeError):
 
 
 class ArchiveRefused(MarServeError):
-    """The archive is broken, hostile or incomplete; the message says how."""
+    """The archive is broken, hostile, incomplete or not trusted; the message says how."""
 
     kind = Kind.ARCHIVE_REFUSED
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        """`reason`: which rule was broken, in one word for programs; None: none of the archive's.
+
+        The words are those of `marserve_archiver.errors.Reason`.
+        """
+        super().__init__(message)
+        self.reason = reason
+
+
+class DiskFull(MarServeError):
+    """The disk has no room for an archive; `needed_bytes` is what it takes, where it is known."""
+
+    kind = Kind.DISK_FULL
+
+    def __init__(self, message: str, needed_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
 
 
 class StoreMissing(MarServeError):

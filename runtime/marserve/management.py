@@ -117,7 +117,7 @@ class Management:
             MarServeError: the archive, the names or the state of things do not allow it.
         """
         self._refuse_when_closing()
-        found = await self._opener.find(wish.url, wish.s3_sse_kms)
+        found = await self._opener.find(wish.url, wish.s3_sse_kms, sha256=wish.sha256)
         try:
             return await self._register(wish, found)
         except BaseException:
@@ -180,7 +180,9 @@ class Management:
                     await deployment.settled()
                 self._refuse_when_closing()
                 await self._versions.commit(
-                    lambda wanted: wanted.add(ref, WantedVersion(wish.url, settings, node))
+                    lambda wanted: wanted.add(
+                        ref, WantedVersion(wish.url, settings, node, found.unpacked.sha256)
+                    )
                 )
             except BaseException as error:
                 await deployment.close(0.0)

@@ -71,22 +71,31 @@ class Opener:
         self._cores = available_cores()
         self._processors = available_processors()
 
-    async def find(self, url: str, s3_sse_kms: bool = False, *, again: bool = False) -> Found:
+    async def find(
+        self,
+        url: str,
+        s3_sse_kms: bool = False,
+        *,
+        again: bool = False,
+        sha256: str | None = None,
+    ) -> Found:
         """The archive that `url` names, fetched if it is elsewhere, verified and unpacked.
 
         Args:
             url: a name in the model store, or a url that the configuration allows.
             s3_sse_kms: the request is signed for S3.
             again: it was registered by an earlier run of the server.
+            sha256: the digest that it must have.
 
         Raises:
-            StoreMissing, ArchiveNotFound, ArchiveRefused, InvalidInput, DownloadFailed,
+            StoreMissing, ArchiveNotFound, ArchiveRefused, InvalidInput, DownloadFailed, DiskFull,
             ArchiveExistsInStore: it cannot be used.
         """
-        return await asyncio.to_thread(self._find, url, s3_sse_kms, again)
+        return await asyncio.to_thread(self._find, url, s3_sse_kms, again, sha256)
 
-    def _find(self, url: str, s3_sse_kms: bool, again: bool) -> Found:
-        unpacked = self._store.unpack(self._store.fetch(url, s3_sse_kms, again=again))
+    def _find(self, url: str, s3_sse_kms: bool, again: bool, sha256: str | None) -> Found:
+        path = self._store.fetch(url, s3_sse_kms, again=again, sha256=sha256)
+        unpacked = self._store.unpack(path, sha256)
         manifest = unpacked.manifest
         if manifest.runtime not in ("python", "python3"):
             raise ArchiveRefused(

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from marserve.errors import InvalidInput
+from marserve_archiver.manifest import MODEL_NAME, VERSION
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+__all__ = ["MODEL_NAME", "VERSION", "ModelRef", "checked_ref", "name_from_file"]
 
 
 @dataclass(frozen=True, slots=True, order=True)

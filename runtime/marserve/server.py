@@ -45,6 +45,7 @@ from marserve.registry.sources.fetcher import Fetcher
 from marserve.registry.sources.landing import Limits
 from marserve.registry.sources.s3 import Credentials
 from marserve.registry.store import ModelStore
+from marserve.registry.trust import Rules
 from marserve.servers.port_tokens import PortTokens, static_keys
 from marserve.servers.ports import Ports, Served
 from marserve.workers.accelerators import count_gpus
@@ -112,7 +113,7 @@ class _Server:
         observers = Observers(bus, config, self._logs, socket.gethostname())
         supervisor = Supervisor(worker_environ(config, os.environ))
         fetcher = _fetcher(config)
-        store = ModelStore(config.model_store, config.cache_dir, fetcher)
+        store = ModelStore(config.model_store, config.cache_dir, fetcher, _rules(config))
         directory = Directory()
         devices = Devices(await asyncio.to_thread(count_gpus, config.number_of_gpu))
         environments = Environments(config.cache_dir, os.environ)
@@ -179,7 +180,13 @@ def _workflow_store(config: Config, models: ModelStore, fetcher: Fetcher) -> Mod
     """The folder of workflows: that of the models, unless the configuration names another."""
     if config.workflow_store is None or config.workflow_store == config.model_store:
         return models
-    return ModelStore(config.workflow_store, config.cache_dir, fetcher)
+    return ModelStore(config.workflow_store, config.cache_dir, fetcher, _rules(config))
+
+
+def _rules(config: Config) -> Rules:
+    if config.trusted_keys and not config.require_signed:
+        _log.warning("trusted_keys has no effect: signatures are read only with require_signed")
+    return Rules(config.require_signed, config.trusted_keys, config.require_pins)
 
 
 def _surroundings(gpus: int) -> Surroundings:

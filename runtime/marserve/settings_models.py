@@ -8,6 +8,7 @@ from marserve.config_values import (
     BOOLEAN,
     HEADER_NAME,
     OPTIONAL_PATH,
+    PATHS,
     PATTERN,
     PLAIN,
     TEXT,
@@ -46,6 +47,32 @@ MODEL_SETTINGS = (
         "models",
         example='{"digits": {"1.0": {"minWorkers": 2, "batchSize": 8}}}',
         file_only=True,
+    ),
+    Setting(
+        "require_signed",
+        BOOLEAN,
+        "false",
+        "true refuses every archive that is not signed with one of trusted_keys, before anything "
+        "of it is unpacked. Folders cannot be signed and are refused, too.",
+        "require_signed",
+    ),
+    Setting(
+        "trusted_keys",
+        PATHS,
+        "",
+        "The public keys for require_signed: files in PEM and folders of such files, separated by "
+        "commas. They are read for each archive anew, so a key that is deleted is revoked.",
+        "trusted_keys",
+        example="/etc/marserve/keys",
+        default_note="none",
+    ),
+    Setting(
+        "require_pins",
+        BOOLEAN,
+        "false",
+        "true refuses every archive that the file SHA256SUMS in the store does not list. What is "
+        "listed there has to match in any case.",
+        "require_pins",
     ),
     Setting(
         "default_service_handler",

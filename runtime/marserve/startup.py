@@ -21,6 +21,8 @@ class Entry:
     name: str | None = None
     stored: SnapshotVersion | None = None
     """What a snapshot says of it: exactly these settings hold."""
+    sha256: str | None = None
+    """The digest that the archive must have."""
 
     def settled(self, settings: Settings) -> Settings:
         """`settings`, as far as no snapshot knows better."""
@@ -45,4 +47,4 @@ def entries(config: Config, all_archives: Iterable[str]) -> tuple[Entry, ...]:
         return tuple(Entry(one.mar_name, one.name, one) for one in config.model_snapshot.versions)
     if config.load_models.all:
         return tuple(Entry(url) for url in all_archives)
-    return tuple(Entry(one.url, one.name) for one in config.load_models.entries)
+    return tuple(Entry(one.url, one.name, sha256=one.sha256) for one in config.load_models.entries)

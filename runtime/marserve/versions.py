@@ -16,13 +16,13 @@ from marserve.directory import Directory
 from marserve.errors import ArchiveRefused, MarServeError
 from marserve.events import Bus, VersionGone
 from marserve.model_version import Description, VersionState
-from marserve.opening import Opener
+from marserve.opening import Found, Opener
 from marserve.protocols.management import Registration
 from marserve.refs import ModelRef
 from marserve.registry.policy import Load, Unload, next_action
 from marserve.registry.registry import Registry
 from marserve.registry.snapshot_folder import Kind
-from marserve.registry.store import ModelStore
+from marserve.registry.store import OTHER_DIGEST, ModelStore
 from marserve.registry.wanted import Wanted, WantedVersion
 from marserve.startup import Entry
 
@@ -89,7 +89,7 @@ class Versions:
             MarServeError: it cannot be opened.
         """
         wish = Registration(url=entry.url, model_name=entry.name)
-        found = await self._opener.find(entry.url, again=True)
+        found = await self._opener.find(entry.url, again=True, sha256=entry.sha256)
         ref, settings = self._opener.decide(found, wish, at_startup=True)
         settings = entry.settled(settings)
         if entry.stored is not None and entry.stored.version != ref.version:
@@ -107,7 +107,8 @@ class Versions:
         deployment = await self._opener.deploy(
             found, ref, settings, at_startup=entry.stored is None
         )
-        await self.commit(lambda wanted: wanted.add(ref, WantedVersion(entry.url, settings)))
+        version = WantedVersion(entry.url, settings, sha256=found.unpacked.sha256)
+        await self.commit(lambda wanted: wanted.add(ref, version))
         overrides = self._config.models.get(ref.name, {}).get(ref.version)
         is_default = entry.stored.is_default if entry.stored else False
         if is_default or (overrides is not None and overrides.default_version):
@@ -142,7 +143,7 @@ class Versions:
         wanted = self._registry.wanted[ref]
         self._opening.add(ref)
         try:
-            found = await self._opener.find(wanted.url, again=True)
+            found = await self._found_again(ref, wanted)
             held = found.unpacked.manifest.model_version
             if held != ref.version:
                 raise ArchiveRefused(f"The archive {wanted.url} holds version {held} now.")
@@ -155,6 +156,20 @@ class Versions:
             self._directory.mark_broken(ref, error.message, is_default)
         finally:
             self._opening.discard(ref)
+
+    async def _found_again(self, ref: ModelRef, wanted: WantedVersion) -> Found:
+        """The archive that was registered, and no other that took its place since."""
+        try:
+            return await self._opener.find(wanted.url, again=True, sha256=wanted.sha256)
+        except ArchiveRefused as error:
+            if error.reason != OTHER_DIGEST:
+                raise
+            raise ArchiveRefused(
+                f"The archive of {ref} was replaced after it was registered, so it is not served: "
+                f"{error.message} Put the old archive back, or unregister {ref} and register it "
+                "again.",
+                error.reason,
+            ) from error
 
     async def _unload(self, ref: ModelRef) -> None:
         self._broken.pop(ref, None)

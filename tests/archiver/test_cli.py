@@ -105,7 +105,7 @@ def test_extra_files_are_a_comma_list(capsys):
         ("--model-name m -v 1 --handler h --export-path model.py", 6, "The export path model.py is "
          "not a folder."),
         ("unpack there.mar", 2, "'unpack' is no command; there are pack, workflow, inspect, "
-         "verify."),
+         "verify, keygen, sign."),
     ],
 )  # fmt: skip
 def test_an_error_is_one_sentence_and_a_code(line, code, sentence, capsys):

@@ -77,6 +77,9 @@ DEFAULTS = Config(
     models={},
     model_snapshot=None,
     workflow_store=None,
+    require_signed=False,
+    trusted_keys=(),
+    require_pins=False,
     default_service_handler=None,
     service_envelope=None,
     install_py_dep_per_model=False,
@@ -156,6 +159,9 @@ models={\
     "1.0": {"batchSize": 4}}}
 model_snapshot={"models": {"m": {"1": {"marName": "m.mar"}}}}
 workflow_store=war
+require_signed=true
+trusted_keys=/etc/keys, more.pem
+require_pins=true
 default_service_handler=image_classifier
 service_envelope=kserve
 install_py_dep_per_model=true
@@ -277,6 +283,9 @@ def test_every_setting_arrives_in_its_field():
         models={"one": {"1.0": ModelOverrides(batch_size=4)}},
         model_snapshot=ModelSnapshot((SnapshotVersion("m", "1", "m.mar"),)),
         workflow_store=CWD / "war",
+        require_signed=True,
+        trusted_keys=(Path("/etc/keys"), CWD / "more.pem"),
+        require_pins=True,
         default_service_handler="image_classifier",
         service_envelope="kserve",
         install_py_dep_per_model=True,

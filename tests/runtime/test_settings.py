@@ -106,6 +106,9 @@ OUR_OWN_KEYS = {
     "management_token",
     "max_archive_size",
     "download_timeout",
+    "require_signed",
+    "trusted_keys",
+    "require_pins",
 }
 
 

@@ -59,7 +59,8 @@ def read_archive(
         InvalidInput, DownloadFailed, ArchiveExistsInStore: as for models.
     """
     try:
-        unpacked = store.unpack(store.fetch(wish.url, wish.s3_sse_kms, again=again))
+        path = store.fetch(wish.url, wish.s3_sse_kms, again=again, sha256=wish.sha256)
+        unpacked = store.unpack(path, wish.sha256)
     except StoreMissing as error:
         raise WorkflowNotFound(NO_STORE) from error
     except ArchiveNotFound as error:

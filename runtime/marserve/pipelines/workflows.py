@@ -235,7 +235,9 @@ class Workflows:
     ) -> None:
         await self._bring_up(name, wish, archive, synchronous=True)
         try:
-            await self._commit(name, replace(wish, workflow_name=name))
+            # the next start is to open this archive, and no other that took its place
+            settled = replace(wish, workflow_name=name, sha256=archive.unpacked.sha256)
+            await self._commit(name, settled)
         except BaseException:
             del self._open[name]
             await self._plane.unregister_nodes(name)

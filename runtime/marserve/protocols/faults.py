@@ -75,6 +75,7 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
         Kind.STORE_MISSING: _NO_MODEL,
         Kind.PORT_IN_USE: _OURS,
         Kind.STATE_NOT_SAVED: Row(507, "InternalServerException"),
+        Kind.DISK_FULL: Row(507, "InternalServerException"),
         Kind.TOKEN_MISSING: Row(401, "InvalidKeyException"),
         Kind.TOKEN_REFUSED: Row(403, "InvalidKeyException"),
         Kind.NOT_IMPLEMENTED: Row(501, "NotImplementedException"),

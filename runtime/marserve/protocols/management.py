@@ -14,7 +14,7 @@ from typing import Any
 from marserve.errors import ArchiveNotFound, InvalidInput
 from marserve.model_version import Description, WorkerDescription, WorkerState
 from marserve.protocols.faults import torchserve_json
-from marserve.protocols.parameters import Parameters, flag, integer, text
+from marserve.protocols.parameters import Parameters, digest, flag, integer, text
 from marserve.refs import ModelRef
 
 RUNTIMES = ("python", "python3")
@@ -39,6 +39,8 @@ class Registration:
     synchronous: bool = True
     s3_sse_kms: bool = False
     """`url` is fetched from S3 with a signed request."""
+    sha256: str | None = None
+    """The digest that the archive must have, in lower-case hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def registration(given: Parameters) -> Registration:
         startup_timeout_s=integer(given, "startup_timeout", at_least=1),
         synchronous=flag(given, "synchronous", default=True),
         s3_sse_kms=flag(given, "s3_sse_kms", default=False),
+        sha256=digest(given, "sha256"),
     )
 
 

@@ -23,6 +23,7 @@ _TIMEOUTS = (
     Parameter("startup_timeout", "integer", 120, summary="Seconds a worker may take to load."),
 )
 _SIGNED = Parameter("s3_sse_kms", "boolean", False, summary="Sign the request to S3.")
+_DIGEST = Parameter("sha256", "string", summary="The digest that the archive must have, in hex.")
 
 API_DESCRIPTION = Operation("apiDescription", "OPTIONS", ("/",), "This document.")
 GET_API_DESCRIPTION = Operation(
@@ -120,6 +121,7 @@ OPERATIONS: tuple[Operation, ...] = (
             *_TIMEOUTS,
             Parameter("synchronous", "boolean", True, summary="Wait for the workers."),
             _SIGNED,
+            _DIGEST,
         ),
         Shape.STATUS,
         (200, 202, 206, 400, 404, 405, 409, 500, 507),
@@ -155,6 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("workflow_name", "string", summary="Instead of the archive's own name."),
             *_TIMEOUTS,
             _SIGNED,
+            _DIGEST,
         ),
         Shape.STATUS,
         (200, 400, 404, 405, 409, 500, 501, 507),

@@ -15,6 +15,7 @@ Parameters = Mapping[str, object]
 """What the client gave: text from a query, any JSON value from a body."""
 
 LARGEST = 2**31 - 1
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
@@ -67,6 +68,18 @@ def integer(given: Parameters, name: str, *, at_least: int | None) -> int | None
     if at_least is not None and value < at_least:
         raise InvalidInput(f"Parameter {name} must be at least {at_least}, not {value}.")
     return value
+
+
+def digest(given: Parameters, name: str) -> str | None:
+    """A sha256 in hex, lower-case.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
+    value = text(given, name)
+    if value is not None and not _DIGEST.fullmatch(value):
+        raise InvalidInput(f"Parameter {name} must be 64 hexadecimal digits.")
+    return None if value is None else value.lower()
 
 
 def flag(given: Parameters, name: str, *, default: bool) -> bool:

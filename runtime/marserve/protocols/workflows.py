@@ -11,7 +11,7 @@ from typing import Any
 
 from marserve.errors import InvalidInput
 from marserve.protocols.management import Page
-from marserve.protocols.parameters import Parameters, flag, integer, text
+from marserve.protocols.parameters import Parameters, digest, flag, integer, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class WorkflowRegistration:
     response_timeout_s: int | None = None
     startup_timeout_s: int | None = None
     s3_sse_kms: bool = False
+    sha256: str | None = None
+    """The digest that the archive must have, in lower-case hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def registration(given: Parameters) -> WorkflowRegistration:
         response_timeout_s=integer(given, "response_timeout", at_least=1),
         startup_timeout_s=integer(given, "startup_timeout", at_least=1),
         s3_sse_kms=flag(given, "s3_sse_kms", default=False),
+        sha256=digest(given, "sha256"),
     )
 
 

@@ -16,15 +16,18 @@ from typing import Final
 from marserve.errors import (
     ArchiveNotFound,
     ArchiveRefused,
+    DiskFull,
     DownloadFailed,
     InvalidInput,
     StoreMissing,
 )
+from marserve.registry.remote_signature import fetch_signature
 from marserve.registry.sources.allowed import AllowedUrls
 from marserve.registry.sources.downloads import MAX_NAME_BYTES, Downloads
 from marserve.registry.sources.fetcher import Fetcher
 from marserve.registry.sources.landing import CannotFetch, shown
 from marserve.registry.sources.remote_url import RemoteUrl, is_remote
+from marserve.registry.trust import Expected, Rules, Trust
 from marserve_archiver import (
     Archive,
     ArchiveError,
@@ -32,11 +35,15 @@ from marserve_archiver import (
     open_archive,
     remove_stale_partials,
 )
-from marserve_archiver.errors import ArchiveExists, InputMissing
+from marserve_archiver.disk import DISK, write_new_file
+from marserve_archiver.errors import ArchiveExists, InputMissing, NoSpace
 from marserve_archiver.folder import entered
+from marserve_archiver.signing import signature_path
 
 _ARCHIVE_SUFFIXES: Final = (".mar", ".model", ".tar.gz", ".tgz")
 _MAX_NAME_BYTES: Final = 255
+OTHER_DIGEST: Final = "other-digest"
+"""The reason of an ArchiveRefused whose digest is not the expected one."""
 _NOT_FOUND: Final = "Model not found at: {}"
 
 
@@ -48,20 +55,35 @@ class Unpacked:
     manifest: Manifest
     digest: str
     """sha256 of the archive's bytes, in hex; of a folder: of its names and contents."""
+    is_folder: bool = False
+    """It is served where it lies, and may change there."""
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest by which the archive is known again; None for a folder."""
+        return None if self.is_folder else self.digest
 
 
 class ModelStore:
     """The archives an operator put into one folder, and the cache they are unpacked to."""
 
-    def __init__(self, root: Path | None, cache: Path, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        cache: Path,
+        fetcher: Fetcher | None = None,
+        rules: Rules | None = None,
+    ) -> None:
         """Prepares both folders: removes what servers that were killed left half done in them.
 
         Args:
             root: the folder of archives; None when none is configured.
             cache: the folder to unpack to; made if it is missing.
             fetcher: gets archives from elsewhere; None: nothing is fetched.
+            rules: what an archive has to show; None: nothing.
         """
         self._root = root
+        self._trust = Trust(root, rules or Rules())
         self._cache = cache
         self._fetcher = fetcher or Fetcher(AllowedUrls())
         self._downloads = None if root is None else Downloads(root)
@@ -100,7 +122,14 @@ class ModelStore:
             raise ArchiveNotFound(_NOT_FOUND.format(url))
         return path
 
-    def fetch(self, url: str, s3_sse_kms: bool = False, *, again: bool = False) -> Path:
+    def fetch(
+        self,
+        url: str,
+        s3_sse_kms: bool = False,
+        *,
+        again: bool = False,
+        sha256: str | None = None,
+    ) -> Path:
         """`find`, and what is elsewhere is downloaded into the store first. Blocks.
 
         A download gets its name in the store when it is complete, verified and unpacked.
@@ -110,6 +139,7 @@ class ModelStore:
             s3_sse_kms: the request is signed for S3 with the credentials of the environment.
             again: after a restart, what an earlier call fetched from this url is found instead of
                 refused, and a request that was signed then is signed again.
+            sha256: the digest that a download must have.
 
         Raises:
             StoreMissing, ArchiveNotFound, InvalidInput: as `find` does; no entry of allowed_urls
@@ -117,6 +147,7 @@ class ModelStore:
             ArchiveExistsInStore: the store has an archive of this name already.
             DownloadFailed: it cannot be had; nothing of it is left.
             ArchiveRefused: what came is no archive to serve; nothing of it is left.
+            DiskFull: there is no room to unpack it; nothing of it is left.
         """
         root, downloads = self._opened(url)
         if not is_remote(url):
@@ -131,9 +162,12 @@ class ModelStore:
         name = _checked_name(permission.url)
         try:
             with downloads.writing(name) as partial:
+                signature = self._fetched_signature(url, s3_sse_kms)
                 self._fetcher.fetch(permission, s3_sse_kms, partial.file)
-                self._unpack(partial.path, f"What {url} sent")
-                return downloads.publish(partial, name, url, s3_sse_kms)
+                expected = Expected(name, sha256, signature)
+                self._unpack(partial.path, f"What {url} sent", expected)
+                with self._kept_signature(root / name, signature):
+                    return downloads.publish(partial, name, url, s3_sse_kms)
         except CannotFetch as error:
             raise _download_failed(url, str(error)) from error
         except OSError as error:
@@ -157,18 +191,25 @@ class ModelStore:
             used = {_name_in_store(other) for other in in_use if not is_remote(other)}
             with suppress(OSError):  # a store that became read-only keeps it
                 self._downloads.forget(name, keep=name in used)
+                if name not in used and self._root is not None:
+                    signature_path(self._root / name).unlink(missing_ok=True)
 
-    def unpack(self, path: Path) -> Unpacked:
+    def unpack(self, path: Path, sha256: str | None = None) -> Unpacked:
         """The archive as a folder. Blocks; unpacks nothing when the cache has it already.
 
         A folder is served where it lies. An archive replaced while this runs is either the old
         one or the new one, never a mixture.
 
+        Args:
+            path: what `find` or `fetch` returned.
+            sha256: the digest that it must have.
+
         Raises:
             ArchiveNotFound: the archive is gone.
-            ArchiveRefused: it is broken, hostile, incomplete, or there is no room to unpack it.
+            ArchiveRefused: it is broken, hostile, incomplete or not trusted.
+            DiskFull: there is no room to unpack it; nothing of it is left.
         """
-        return self._unpack(path, path.name)
+        return self._unpack(path, path.name, Expected(path.name, sha256))
 
     def all_archives(self) -> tuple[str, ...]:
         """The names of all archives and model folders in the store, sorted."""
@@ -186,16 +227,23 @@ class ModelStore:
             raise ArchiveNotFound(f"Relative path is not allowed in url: {url}")
         return self._root, self._downloads
 
-    def _unpack(self, path: Path, shown_name: str) -> Unpacked:
+    def _unpack(self, path: Path, shown_name: str, expected: Expected) -> Unpacked:
         try:
-            with open_archive(path) as archive:
+            with open_archive(path, check=self._trust.check(expected)) as archive:
+                if archive.folder is not None:
+                    self._trust.check_folder(expected)
+                    digest = archive.sha256()
+                    return Unpacked(archive.folder, archive.manifest, digest, is_folder=True)
+                # the digest of what was checked: nothing else counts as unpacked already
                 digest = archive.sha256()
-                model_dir = archive.folder or self._cached(archive, digest)
-                return Unpacked(model_dir, archive.manifest, digest)
+                return Unpacked(self._cached(archive, digest), archive.manifest, digest)
         except InputMissing as error:
             raise ArchiveNotFound(_NOT_FOUND.format(path.name)) from error
+        except NoSpace as error:
+            full = f"{shown_name} cannot be unpacked: {error}"
+            raise DiskFull(full, error.needed_bytes) from error
         except ArchiveError as error:
-            raise ArchiveRefused(f"{shown_name} is refused: {error}") from error
+            raise ArchiveRefused(f"{shown_name} is refused: {error}", error.reason) from error
         except OSError as error:
             raise ArchiveRefused(f"{shown_name} cannot be unpacked: {error}.") from error
 
@@ -208,6 +256,27 @@ class ModelStore:
                 with suppress(ArchiveExists):
                     archive.extract(target)
         return target
+
+    def _fetched_signature(self, url: str, s3_sse_kms: bool) -> bytes | None:
+        """The signature of a download; None where nobody asks for one."""
+        if not self._trust.rules.require_signed:
+            return None
+        return fetch_signature(self._fetcher, url, s3_sse_kms, self._cache)
+
+    @contextmanager
+    def _kept_signature(self, archive: Path, signature: bytes | None) -> Iterator[None]:
+        """The signature beside the archive that the block gives its name, or neither."""
+        path = signature_path(archive)
+        if signature is None:
+            yield
+            return
+        path.unlink(missing_ok=True)  # of an archive that is gone
+        write_new_file(DISK, path, signature, 0o644)
+        try:
+            yield
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def _alone(self, digest: str) -> Iterator[None]:

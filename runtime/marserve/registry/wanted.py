@@ -36,6 +36,8 @@ class WantedVersion:
     settings: Settings
     node: Node | None = None
     """None: it was registered for itself."""
+    sha256: str | None = None
+    """The digest of the archive that was registered; None: not known, or it is a folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes = self._aliases = self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             self._aliases = self._counted(self._aliases, MAX_ALIASES, "aliases", event)
         else:
@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
     @staticmethod
     def _counted(count: int, most: int, what: str, event: yaml.Event) -> int:
         if count >= most:
-            raise yaml.MarkedYAMLError(None, None, f"more than {most} {what}", event.start_mark)
+            raise _refused(f"more than {most} {what}", event.start_mark)
         return count + 1
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -99,7 +99,7 @@ class _Loader(yaml.SafeLoader):
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """Numbers with colons are counted in sixties, which takes the square of their length."""
         if len(node.value) > _MAX_NUMBER_CHARS:
-            raise yaml.MarkedYAMLError(None, None, "a number is too long", node.start_mark)
+            raise _refused("a number is too long", node.start_mark)
         if node.tag == f"{_CORE}int":
             return int(self.construct_yaml_int(node))
         return float(self.construct_yaml_float(node))
@@ -112,18 +112,21 @@ _Loader.add_constructor(f"{_CORE}float", _Loader.construct_number)
 def _check_tag(event: yaml.Event) -> None:
     tag = getattr(event, "tag", None)
     if tag is not None and tag not in _HARMLESS:
-        raise yaml.MarkedYAMLError(None, None, f"the tag {tag[:60]!r}", event.start_mark)
+        raise _refused(f"the tag {tag[:60]!r}", event.start_mark)
 
 
 def _sources(merge: yaml.Node) -> list[yaml.MappingNode]:
     """The mappings that are merged, the one that counts most at the end."""
-    found = list(reversed(merge.value)) if isinstance(merge, yaml.SequenceNode) else [merge]
-    for one in found:
+    found: list[yaml.MappingNode] = []
+    for one in reversed(merge.value) if isinstance(merge, yaml.SequenceNode) else [merge]:
         if not isinstance(one, yaml.MappingNode):
-            raise yaml.MarkedYAMLError(
-                None, None, "what is merged by << must be a mapping", one.start_mark
-            )
+            raise _refused("what is merged by << must be a mapping", one.start_mark)
+        found.append(one)
     return found
+
+
+def _refused(why: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, why, mark)
 
 
 def _identity(key: yaml.Node) -> tuple[str, Any]:

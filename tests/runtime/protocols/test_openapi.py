@@ -146,6 +146,7 @@ def test_the_defaults_are_those_that_hold():
         "startup_timeout": 120,
         "synchronous": True,
         "s3_sse_kms": False,
+        "sha256": None,
     }
     scaling = {"min_worker": 1, "max_worker": None, "model_version": None, "synchronous": False}
     path = "/models/{model_name}"
