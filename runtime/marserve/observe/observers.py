@@ -45,7 +45,8 @@ class Observers:
         if not config.disable_system_metrics:
             system = SystemCollector(hostname, self.metrics_config.server)
         metrics = Metrics(bus, hostname, self.metrics_config, system)
-        AccessLog(bus, logs)
+        if config.access_log:
+            AccessLog(bus, logs)
         WorkerLog(bus)
         self._printed = PrintedMetrics(bus)
         self._printed.attach()
