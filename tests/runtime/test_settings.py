@@ -106,6 +106,9 @@ OUR_OWN_KEYS = {
     "management_token",
     "max_archive_size",
     "download_timeout",
+    "access_log",
+    "allowed_hosts",
+    "token_for_metrics",
 }
 
 

@@ -156,6 +156,11 @@ def own_families(
     yield from _call_families(calls)
     yield from _batch_families(versions)
     yield from _worker_families(versions)
+    yield _histograms(
+        "marserve_event_loop_lag_seconds",
+        "How late the event loop came to a timer, ten times a second.",
+        [({}, figures.lag)],
+    )
     build = ({"version": _RELEASE}, 1.0)
     yield _rows("marserve_build_info", "gauge", "The running release.", [build])
 

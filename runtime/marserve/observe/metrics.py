@@ -35,6 +35,7 @@ from marserve.observe.exposition import own_families, server_families
 from marserve.observe.figures import (
     CallFigures,
     Counter,
+    Histogram,
     HostFigures,
     RequestFigures,
     VersionFigures,
@@ -96,6 +97,11 @@ class Metrics:
         self._subscribe(bus)
 
     # --- runs on the event loop ---
+
+    @property
+    def loop_lag(self) -> Histogram:
+        """Gets how late the event loop is, in seconds."""
+        return self._host.lag
 
     def is_registered(self, name: str, version: str | None) -> bool:
         """Whether there is such a model, or such a version of it."""

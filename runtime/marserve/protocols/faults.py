@@ -82,6 +82,7 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
         Kind.NO_JOB_TICKET: _BUSY,
         Kind.DEPENDENCIES_FAILED: Row(400, "ModelException"),
         Kind.DOWNLOAD_FAILED: Row(400, "DownloadArchiveException"),
+        Kind.TOO_MANY_DOWNLOADS: _BUSY,
         Kind.ARCHIVE_EXISTS: _OURS,
         Kind.WORKFLOW_NOT_FOUND: Row(404, "WorkflowNotFoundException"),
         Kind.WORKFLOW_CONFLICT: Row(409, "ConflictStatusException"),
