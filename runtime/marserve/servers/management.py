@@ -61,7 +61,7 @@ def create_app(
     app = Flask("marserve.servers.management", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    public = {"", "/api-description"} if is_described else {""}
+    public = {"", "/api-description"} if is_described else set()
     if renew is not None:
         public |= {"/token"}  # renewing asks for a key of its own
     checks = _Checks(authorize, frozenset(public), cors, doors or Doors(cors.origin))
@@ -106,17 +106,11 @@ class _Checks:
             allowed = Response(status=204)
             allowed.headers.remove("Content-Type")
             return allowed
-        if self._authorize is not None and not self._is_public():
+        if self._authorize is not None and request.path.rstrip("/") not in self._public:
             self._authorize(authorization())
         if request.method == "HEAD" and request.routing_exception is None:
             raise MethodNotAllowed  # Flask offers HEAD wherever GET is; TorchServe does not
         return None
-
-    def _is_public(self) -> bool:
-        path = request.path.rstrip("/")
-        if path == "" and request.method == "OPTIONS":  # another name of the description
-            path = "/api-description"
-        return path in self._public
 
     def _is_preflight(self, origin: str) -> bool:
         method = request.method.encode("latin-1", "replace")
