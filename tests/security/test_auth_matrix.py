@@ -68,7 +68,9 @@ def management_routes() -> set[tuple[str, str]]:
 def routes() -> Iterator[tuple[str, str, str]]:
     """Port, a method that means something there, path."""
     yield from (("inference", "POST", path) for path in sorted(inference_routes()))
-    yield from (("management", method, filled(path)) for method, path in sorted(management_routes()))
+    yield from (
+        ("management", method, filled(path)) for method, path in sorted(management_routes())
+    )
     yield from (("metrics", "GET", path) for path in ("/", "/metrics", "/api-description"))
 
 
@@ -191,9 +193,7 @@ def grpc_methods() -> dict[str, frozenset[str]]:
             "grpc_inference": grpc_ports.inference_port(
                 one, inference, lambda: True, plane, Bus(), lambda: 0.0, config
             ),
-            "grpc_management": grpc_ports.management_port(
-                other, plane, Bus(), lambda: 0.0, config
-            ),
+            "grpc_management": grpc_ports.management_port(other, plane, Bus(), lambda: 0.0, config),
         }
         return {name: port.methods for name, port in ports.items()}
 
@@ -242,7 +242,9 @@ def test_what_is_open_tells_nothing_of_models(keyed_server):
 
 
 def test_the_right_keys_open_everything(keyed_server, key_of):
-    key = {name: {"Authorization": f"Bearer {key_of(name)}"} for name in ("inference", "management")}
+    key = {
+        name: {"Authorization": f"Bearer {key_of(name)}"} for name in ("inference", "management")
+    }
     one = keyed_server.call("POST", "inference", "/predictions/echo", b"x", key["inference"])
     assert one.status == 200
     for port, target in (("management", "/models"), ("metrics", "/metrics"), ("metrics", "/")):

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("runtime/marserve", "archiver/marserve_archiver", "handlers/marserve_handlers", "compat")
+PACKAGES = (
+    "runtime/marserve",
+    "archiver/marserve_archiver",
+    "handlers/marserve_handlers",
+    "compat",
+)
 
 FORBIDDEN = (
     *("pickle", "_pickle", "cPickle", "pickletools", "copyreg", "marshal", "shelve", "dbm"),
@@ -119,7 +124,9 @@ def test_no_source_imports_or_calls_what_makes_objects_of_bytes():
 
 def test_every_exception_is_still_needed():
     for name, module in EXCEPTIONS:
-        assert module in {m.partition(".")[0] for m in imports(ast.parse((ROOT / name).read_text()))}
+        assert module in {
+            m.partition(".")[0] for m in imports(ast.parse((ROOT / name).read_text()))
+        }
 
 
 def test_the_one_loader_of_yaml_is_a_safe_one():

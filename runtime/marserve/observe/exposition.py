@@ -165,6 +165,16 @@ def own_families(
     yield _rows("marserve_build_info", "gauge", "The running release.", [build])
 
 
+def lost_log_lines(count: int) -> Metric:
+    """What the logs lack because a disk or a pipe did not take it."""
+    return _rows(
+        "marserve_log_records_dropped_total",
+        "counter",
+        "Log records and lines that could not be written, or came too fast.",
+        [({}, float(count))],
+    )
+
+
 def _request_families(figures: HostFigures, requests: Sequence[RequestFigures]) -> Iterator[Metric]:
     yield _rows(
         "marserve_requests_total",

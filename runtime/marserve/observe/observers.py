@@ -45,7 +45,7 @@ class Observers:
         system = None
         if not config.disable_system_metrics:
             system = SystemCollector(hostname, self.metrics_config.server)
-        metrics = Metrics(bus, hostname, self.metrics_config, system)
+        metrics = Metrics(bus, hostname, self.metrics_config, system, lambda: logs.dropped)
         if config.access_log:
             AccessLog(bus, logs)
         WorkerLog(bus)

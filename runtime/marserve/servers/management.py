@@ -136,7 +136,7 @@ def _failed(error: Exception) -> Response:
         return refusal(_http_fault(error))
     if isinstance(error, CancelledError):
         error = ShuttingDown("The server is being stopped and takes nothing new.")
-    return refusal(fault(error))
+    return refusal(fault(error, to_operator=True))
 
 
 def _http_fault(error: HTTPException) -> Fault:
