@@ -55,6 +55,9 @@ class Config:
     """Asked for on every port, on none, or (None) on those that other machines can reach."""
     token_expiration_min: float
     token_errors_as_400: bool
+    token_for_metrics: bool
+    allowed_hosts: tuple[str, ...]
+    """In lower case; `*` is any."""
     allowed_urls: tuple[str, ...]
     """Regular expressions; one must match the whole URL."""
     use_env_allowed_urls: bool
@@ -104,6 +107,7 @@ class Config:
     decode_input_request: bool
     log_dir: Path
     metrics_log_dir: Path
+    access_log: bool
     cache_dir: Path
     metrics_mode: str
     """prometheus, log or legacy."""

@@ -28,6 +28,7 @@ def check_together(values: dict[str, Any], reading: Reading) -> None:
     for first, second in combinations(listeners, 2):
         _check_apart(first, second, reading)
     _check_open_management(values, reading)
+    _check_token_for_metrics(values, reading)
     _check_certificate(values, listeners, reading)
     _check_signatures(values, reading)
     _settle_what_is_loaded(values, reading)
@@ -68,6 +69,15 @@ def _check_open_management(values: Mapping[str, Any], reading: Reading) -> None:
         reading.warnings.append(
             f"management_address={address} is open beyond this machine and asks for no token: "
             "ANYONE WHO REACHES THIS PORT CAN LOAD CODE ON THIS MACHINE."
+        )
+
+
+def _check_token_for_metrics(values: Mapping[str, Any], reading: Reading) -> None:
+    if values["token_for_metrics"] and values["disable_token_authorization"] is False:
+        reading.complain(
+            "token_for_metrics=true asks for a key, and disable_token_authorization=true says that "
+            "there are none: leave one of them out.",
+            "token_for_metrics",
         )
 
 

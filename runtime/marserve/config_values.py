@@ -20,6 +20,7 @@ LARGEST_INT = 2**31 - 1
 _NUMBER = re.compile(r"([+-]?[0-9]{1,30})(\s*#.*)?")
 _BOOLEAN = re.compile(r"(true|false)(\s*#.*)?", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 _LONGEST_MINUTES = 10**9
 
 
@@ -136,6 +137,14 @@ def _read_header_value(text: str, _notes: Notes) -> str | None:
     return text or None
 
 
+def _read_hosts(text: str, _notes: Notes) -> tuple[str, ...]:
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for name in names:
+        if name != "*" and not _HOST_NAME.fullmatch(name):
+            raise ValueError(f"expected a host name without a port in place of {name}")
+    return names
+
+
 def _read_switched_off(text: str, notes: Notes) -> bool | None:
     switched_off = _read_optional_boolean(text, notes)
     return None if switched_off is None else not switched_off
@@ -173,5 +182,6 @@ POSITIVE_NUMBER = ValueType("a number greater than 0", _read_positive)
 PATTERNS = ValueType("regular expressions, separated by commas", _read_patterns)
 HEADER_NAME = ValueType("the name of a header", _read_token)
 HEADER_VALUE = ValueType("the value of a header", _read_header_value)
+HOSTS = ValueType("host names, separated by commas", _read_hosts)
 SWITCHED_OFF = ValueType("true or false", _read_switched_off)
 """A switch that is named for what it turns off: the value says whether it is on; None: not said."""

@@ -6,7 +6,7 @@
     │                  TokenMissing  TokenRefused  WorkflowNotFound  WorkflowConflict
     │                  NotImplementedHere
     ├── load           QueueFull  NoWorkers  DeadlineExceeded  ShuttingDown  SequenceRefused
-    │                  NoJobTicket
+    │                  NoJobTicket  TooManyDownloads
     ├── model author   HandlerFailed  BadHandlerOutput  ResponseTooLarge  WorkerDied
     │                  OutOfMemory  LoadFailed  DependenciesFailed  WorkflowFailed
     │                  WorkflowInvalid
@@ -58,6 +58,7 @@ class Kind(Enum):
     NO_JOB_TICKET = auto()
     DEPENDENCIES_FAILED = auto()
     DOWNLOAD_FAILED = auto()
+    TOO_MANY_DOWNLOADS = auto()
     ARCHIVE_EXISTS = auto()
     WORKFLOW_NOT_FOUND = auto()
     WORKFLOW_CONFLICT = auto()
@@ -343,6 +344,12 @@ class DownloadFailed(MarServeError):
     """An archive could not be fetched from where its url says."""
 
     kind = Kind.DOWNLOAD_FAILED
+
+
+class TooManyDownloads(MarServeError):
+    """As many archives are being fetched as may be at once; come back later."""
+
+    kind = Kind.TOO_MANY_DOWNLOADS
 
 
 class ArchiveExistsInStore(MarServeError):

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,9 @@ GRACE_S = 30.0
 _CONTROL_STOP_S = 2.0
 _YOUNG_OBJECTS = 10_000
 """How many new objects there may be before the garbage collector looks among them."""
+_BLOCKING_THREADS = 64
+"""For disks and downloads; they are made when needed. asyncio's own number depends on the cores,
+and on few of them some slow downloads would hold up every write of the registry."""
 _SNAPSHOT_FOLDER = "config"
 _GRPC_PORTS = ("grpc_inference", "grpc_management")
 
@@ -108,9 +112,11 @@ class _Server:
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
         config = self._config
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_BLOCKING_THREADS, "blocking"))
         stop = _stop_on_signals(loop)
         bus = Bus()
         observers = Observers(bus, config, self._logs, socket.gethostname())
+        observers.start()
         supervisor = Supervisor(worker_environ(config, os.environ))
         fetcher = _fetcher(config)
         store = ModelStore(config.model_store, config.cache_dir, fetcher, _rules(config))

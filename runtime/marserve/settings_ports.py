@@ -6,6 +6,7 @@ from marserve.addresses import HOST, address
 from marserve.config_values import (
     BOOLEAN,
     HEADER_VALUE,
+    HOSTS,
     OPTIONAL_FILE,
     PATTERNS,
     PLAIN,
@@ -231,6 +232,25 @@ TOKENS = (
         "true answers a missing or wrong token with 400, as TorchServe does, in place of 401 "
         "and 403.",
         "token_errors_as_400",
+    ),
+    Setting(
+        "token_for_metrics",
+        BOOLEAN,
+        "false",
+        "true asks for the management key on the metrics port, and for the description of the "
+        "management API.",
+        "token_for_metrics",
+    ),
+    Setting(
+        "allowed_hosts",
+        HOSTS,
+        "",
+        "Names by which the management port may be called while it asks for no token, separated "
+        "by commas; * is any. Addresses, localhost, names of one label and names below .local, "
+        ".internal and .svc are always among them. Others could be pointed here by the owner of a "
+        "web page.",
+        "allowed_hosts",
+        example="models.example.com",
     ),
     Setting(
         "allowed_urls",

@@ -94,6 +94,14 @@ FILES = (
         default_note="$XDG_CACHE_HOME/marserve, else ~/.cache/marserve",
     ),
     Setting(
+        "access_log",
+        BOOLEAN,
+        "true",
+        "false writes no line per answer: neither access_log.log nor, in the foreground, stdout "
+        "gets one. The metrics count the answers all the same.",
+        "access_log",
+    ),
+    Setting(
         "metrics_log_dir",
         OPTIONAL_PATH,
         "",

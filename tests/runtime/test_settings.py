@@ -109,6 +109,9 @@ OUR_OWN_KEYS = {
     "require_signed",
     "trusted_keys",
     "require_pins",
+    "access_log",
+    "allowed_hosts",
+    "token_for_metrics",
 }
 
 

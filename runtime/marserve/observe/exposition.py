@@ -156,8 +156,23 @@ def own_families(
     yield from _call_families(calls)
     yield from _batch_families(versions)
     yield from _worker_families(versions)
+    yield _histograms(
+        "marserve_event_loop_lag_seconds",
+        "How late the event loop came to a timer, ten times a second.",
+        [({}, figures.lag)],
+    )
     build = ({"version": _RELEASE}, 1.0)
     yield _rows("marserve_build_info", "gauge", "The running release.", [build])
+
+
+def lost_log_lines(count: int) -> Metric:
+    """What the logs lack because a disk or a pipe did not take it."""
+    return _rows(
+        "marserve_log_records_dropped_total",
+        "counter",
+        "Log records and lines that could not be written, or came too fast.",
+        [({}, float(count))],
+    )
 
 
 def _request_families(figures: HostFigures, requests: Sequence[RequestFigures]) -> Iterator[Metric]:

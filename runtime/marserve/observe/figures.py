@@ -25,6 +25,7 @@ LATENCY_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
 )
+LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LINGER_S = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.1)
 FILL = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
@@ -139,6 +140,7 @@ class HostFigures:
 
     __slots__ = (
         "answers",
+        "lag",
         "load_ms",
         "overhead_ms",
         "overheads_ms",
@@ -154,6 +156,8 @@ class HostFigures:
         self.queues_ms = Histogram(BOUNDS)
         self.overhead_ms: float | None = None
         self.overheads_ms = Histogram(BOUNDS)
+        self.lag = Histogram(LAG_S)
+        """Of the event loop, in seconds."""
         self.load_ms: dict[tuple[ModelRef, str], float] = {}
         """By version and worker."""
 

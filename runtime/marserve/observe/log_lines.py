@@ -11,7 +11,7 @@ import time
 
 FULL = "%(asctime)s [%(level)-5s] %(origin)s %(name)s - %(message)s"
 SHORT = "%(asctime)s %(level)-5s %(message)s"
-MAX_CHARS = 16 * 1024
+MAX_CHARS = 8 * 1024
 
 _SECONDS = "%Y-%m-%dT%H:%M:%S"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}

@@ -7,7 +7,7 @@ library sees figures only when a scrape, in another thread, copies them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
@@ -31,10 +31,11 @@ from marserve.events import (
     WorkersChanged,
 )
 from marserve.observe import metrics_config
-from marserve.observe.exposition import own_families, server_families
+from marserve.observe.exposition import lost_log_lines, own_families, server_families
 from marserve.observe.figures import (
     CallFigures,
     Counter,
+    Histogram,
     HostFigures,
     RequestFigures,
     VersionFigures,
@@ -68,6 +69,7 @@ class Metrics:
         hostname: the value of TorchServe's `Hostname` and `hostname` labels.
         config: which of TorchServe's metrics are shown, and how.
         system: the machine's own figures; None: they are not shown.
+        lost_lines: how many lines of the log could not be written so far. Called from any thread.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Metrics:
         hostname: str,
         config: MetricsConfig | None = None,
         system: Collector | None = None,
+        lost_lines: Callable[[], int] = lambda: 0,
     ) -> None:
         self._hostname = hostname
+        self._lost_lines = lost_lines
         self._config = config or metrics_config.default()
         self._host = HostFigures()
         self._requests: dict[tuple[str, str | None], RequestFigures] = {}
@@ -96,6 +100,11 @@ class Metrics:
         self._subscribe(bus)
 
     # --- runs on the event loop ---
+
+    @property
+    def loop_lag(self) -> Histogram:
+        """Gets how late the event loop is, in seconds."""
+        return self._host.lag
 
     def is_registered(self, name: str, version: str | None) -> bool:
         """Whether there is such a model, or such a version of it."""
@@ -228,6 +237,7 @@ class Metrics:
             requests.append(self._strangers)
         calls = list(self._calls.copy().values())
         yield from own_families(self._host, requests, versions, calls)
+        yield lost_log_lines(self._lost_lines())
 
 
 def shows_prediction_time(config: MetricsConfig) -> bool:

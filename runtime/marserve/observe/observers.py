@@ -13,6 +13,7 @@ from marserve.events import Bus
 from marserve.observe import metrics_config
 from marserve.observe.access_log import AccessLog
 from marserve.observe.logs import Logs
+from marserve.observe.loop_lag import LoopLag
 from marserve.observe.metric_specs import LEGACY
 from marserve.observe.metrics import Metrics
 from marserve.observe.metrics_config import MetricsConfig
@@ -44,9 +45,11 @@ class Observers:
         system = None
         if not config.disable_system_metrics:
             system = SystemCollector(hostname, self.metrics_config.server)
-        metrics = Metrics(bus, hostname, self.metrics_config, system)
-        AccessLog(bus, logs)
+        metrics = Metrics(bus, hostname, self.metrics_config, system, lambda: logs.dropped)
+        if config.access_log:
+            AccessLog(bus, logs)
         WorkerLog(bus)
+        self._lag = LoopLag(metrics.loop_lag)
         self._printed = PrintedMetrics(bus)
         self._printed.attach()
         self._system_log: SystemMetricsLog | None = None
@@ -61,8 +64,13 @@ class Observers:
             interval_s = config.metric_time_interval_s
             self._system_log = SystemMetricsLog(system, logs, hostname, interval_s)
 
+    def start(self) -> None:
+        """Watch the running loop."""
+        self._lag.start()
+
     def close(self) -> None:
         """End what runs by itself. Call it before the logs are closed."""
+        self._lag.close()
         self._printed.detach()
         if self._system_log is not None:
             self._system_log.close()

@@ -22,6 +22,7 @@ from marserve.errors import (
     TokenMissing,
     TokenRefused,
 )
+from marserve.protocols.disclosure import for_strangers
 
 _log = logging.getLogger("marserve.faults")
 
@@ -83,6 +84,7 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
         Kind.NO_JOB_TICKET: _BUSY,
         Kind.DEPENDENCIES_FAILED: Row(400, "ModelException"),
         Kind.DOWNLOAD_FAILED: Row(400, "DownloadArchiveException"),
+        Kind.TOO_MANY_DOWNLOADS: _BUSY,
         Kind.ARCHIVE_EXISTS: _OURS,
         Kind.WORKFLOW_NOT_FOUND: Row(404, "WorkflowNotFoundException"),
         Kind.WORKFLOW_CONFLICT: Row(409, "ConflictStatusException"),
@@ -93,8 +95,24 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
 )
 
 
-def fault(error: BaseException) -> Fault:
+_FROM_WORKERS = frozenset(
+    {
+        Kind.HANDLER_FAILED,
+        Kind.BAD_HANDLER_OUTPUT,
+        Kind.OUT_OF_MEMORY,
+        Kind.WORKER_DIED,
+        Kind.LOAD_FAILED,
+        Kind.NO_WORKERS,
+        Kind.WORKFLOW_FAILED,
+    }
+)
+"""Errors with words of code that is not ours."""
+
+
+def fault(error: BaseException, *, to_operator: bool = False) -> Fault:
     """What to tell the client about `error`.
+
+    `to_operator`: whoever asks may load code anyway, and is told where on this machine it failed.
 
     A bug, or anything that is not a `MarServeError`, is logged with its traceback under a new
     incident number; the client learns that number and nothing else.
@@ -110,7 +128,10 @@ def fault(error: BaseException) -> Fault:
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         status = 400
     retry_after_s = error.retry_after_s if isinstance(error, QueueFull) else None
-    return Fault(status, row.type, error.message, retry_after_s)
+    message = error.message
+    if error.kind in _FROM_WORKERS and not to_operator:
+        message = for_strangers(message)
+    return Fault(status, row.type, message, retry_after_s)
 
 
 def fault_body(fault: Fault) -> bytes:

@@ -168,7 +168,7 @@ def failure(error: BaseException, plane: Plane) -> Failure:
     """
     if isinstance(error, CallRefused):
         return error.failure
-    told = fault(error)
+    told = fault(error, to_operator=plane is Plane.CONTROL)
     kind = error.kind if isinstance(error, MarServeError) else Kind.BUG
     if plane is Plane.PREDICTION and kind in _AS_INTERNAL:
         return Failure(Code.INTERNAL, told.message, _AS_INTERNAL[kind], told.status)

@@ -20,6 +20,7 @@ from marserve.errors import (
     DownloadFailed,
     InvalidInput,
     StoreMissing,
+    TooManyDownloads,
 )
 from marserve.registry.remote_signature import fetch_signature
 from marserve.registry.sources.allowed import AllowedUrls
@@ -45,6 +46,8 @@ _MAX_NAME_BYTES: Final = 255
 OTHER_DIGEST: Final = "other-digest"
 """The reason of an ArchiveRefused whose digest is not the expected one."""
 _NOT_FOUND: Final = "Model not found at: {}"
+MAX_DOWNLOADS: Final = 8
+"""Of one store, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class ModelStore:
         self._downloads = None if root is None else Downloads(root)
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._places = threading.BoundedSemaphore(MAX_DOWNLOADS)
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_stale_partials(cache)
         if self._downloads is not None:
@@ -146,6 +150,7 @@ class ModelStore:
                 allows the url.
             ArchiveExistsInStore: the store has an archive of this name already.
             DownloadFailed: it cannot be had; nothing of it is left.
+            TooManyDownloads: there are as many as may be at once.
             ArchiveRefused: what came is no archive to serve; nothing of it is left.
             DiskFull: there is no room to unpack it; nothing of it is left.
         """
@@ -161,7 +166,7 @@ class ModelStore:
         permission = self._fetcher.permission(url)
         name = _checked_name(permission.url)
         try:
-            with downloads.writing(name) as partial:
+            with self._turn(again), downloads.writing(name) as partial:
                 signature = self._fetched_signature(url, s3_sse_kms)
                 self._fetcher.fetch(permission, s3_sse_kms, partial.file)
                 expected = Expected(name, sha256, signature)
@@ -277,6 +282,22 @@ class ModelStore:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+
+    @contextmanager
+    def _turn(self, waits: bool) -> Iterator[None]:
+        """A place among the downloads. A start waits for its turn; a client is told to come back.
+
+        Slow senders hold their places for long, and each place is a thread of the server.
+        """
+        if not self._places.acquire(blocking=waits):
+            raise TooManyDownloads(
+                f"{MAX_DOWNLOADS} archives are being fetched, which is as many as may be at once. "
+                "Try again later."
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
 
     @contextmanager
     def _alone(self, digest: str) -> Iterator[None]:

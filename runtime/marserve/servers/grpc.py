@@ -75,6 +75,11 @@ class GrpcPort:
         self.port: int = port
 
     @property
+    def methods(self) -> frozenset[str]:
+        """What is served, as `package.Service/Method`."""
+        return self._calls.paths
+
+    @property
     def address(self) -> str:
         """`host:port`, as clients take it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -53,6 +53,11 @@ class Calls:
         self.running = 0
         """How many calls are being served."""
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every method that is served, as `package.Service/Method`."""
+        return frozenset(self._methods)
+
     def add(
         self,
         service: ServiceDescriptor,

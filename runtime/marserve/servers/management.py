@@ -19,20 +19,13 @@ from marserve.protocols.faults import Fault, fault
 from marserve.protocols.management_api import OPERATIONS, TOKEN_OPERATION
 from marserve.servers.control_plane import ControlPlane, WorkflowPlane
 from marserve.servers.management_views import Renew, Views, authorization, refusal
-from marserve.servers.origins import may_call
+from marserve.servers.origins import Caller, Doors
 from marserve.servers.wsgi import Publish, answering
 
 __all__ = ["ControlPlane", "create_app"]
 
 _T = TypeVar("_T")
 _Authorize = Callable[[str | None], None]
-
-_FOREIGN_PAGE = Fault(
-    403,
-    "ForbiddenException",
-    "Requests from pages of other sites are refused: the Origin header must name this host, by "
-    "its address or as localhost, or the origin that cors_allowed_origin names.",
-)
 
 
 def create_app(
@@ -45,6 +38,8 @@ def create_app(
     authorize: _Authorize | None = None,
     renew: Renew | None = None,
     cors: Cors = NO_CORS,
+    doors: Doors | None = None,
+    is_described: bool = True,
 ) -> Flask:
     """The application of the management port.
 
@@ -60,11 +55,17 @@ def create_app(
         renew: draws a new key: `renew(type, authorization)`, with any text as the type. None:
             there are no keys, and no route to renew them. Called from any thread.
         cors: the headers that all answers carry for pages of other sites.
+        doors: which pages and by which names; None: those of `cors`, and names that are nobody's.
+        is_described: the description of the API is for everybody, tokens or not.
     """
     app = Flask("marserve.servers.management", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.before_request(_Checks(authorize, renew is not None, cors).made)
+    public = {"", "/api-description"} if is_described else set()
+    if renew is not None:
+        public |= {"/token"}  # renewing asks for a key of its own
+    checks = _Checks(authorize, frozenset(public), cors, doors or Doors(cors.origin))
+    app.before_request(checks.made)
     app.after_request(_with_headers(cors))
     app.register_error_handler(Exception, _failed)
     views = Views(plane, workflows, run, version, renew).by_operation()
@@ -87,19 +88,21 @@ def create_app(
 class _Checks:
     """What is checked before any route runs, whether there is such a route or not."""
 
-    def __init__(self, authorize: _Authorize | None, renews: bool, cors: Cors) -> None:
+    def __init__(
+        self, authorize: _Authorize | None, public: frozenset[str], cors: Cors, doors: Doors
+    ) -> None:
         self._authorize = authorize
+        self._public = public
         self._cors = cors
-        # renewing asks for a key of its own
-        self._public = {"", "/api-description"} | ({"/token"} if renews else set())
+        self._doors = doors
 
     def made(self) -> Response | None:
         """None: go on."""
-        origin = request.environ.get("HTTP_ORIGIN")
-        host = request.environ.get("HTTP_HOST", "")
-        if origin is not None and not may_call(origin, host, self._cors.origin):
-            return refusal(_FOREIGN_PAGE)
-        if self._is_preflight(origin or ""):
+        caller = Caller.of(request.environ)
+        stranger = self._doors.refusal(caller)
+        if stranger is not None:
+            return refusal(stranger)
+        if self._is_preflight(caller.origin or ""):
             allowed = Response(status=204)
             allowed.headers.remove("Content-Type")
             return allowed
@@ -133,7 +136,7 @@ def _failed(error: Exception) -> Response:
         return refusal(_http_fault(error))
     if isinstance(error, CancelledError):
         error = ShuttingDown("The server is being stopped and takes nothing new.")
-    return refusal(fault(error))
+    return refusal(fault(error, to_operator=True))
 
 
 def _http_fault(error: HTTPException) -> Fault:

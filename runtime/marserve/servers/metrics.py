@@ -7,7 +7,7 @@ another waits for its turn a little and is then told to come back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -18,24 +18,45 @@ from marserve.errors import MethodNotAllowed, RouteNotFound
 from marserve.observe.selection import Selection
 from marserve.protocols.faults import Fault, fault, torchserve_json
 from marserve.protocols.openapi import metrics_api
+from marserve.servers.origins import Caller, Doors
 from marserve.servers.wsgi import Publish, answering, fault_answer
 
 WAIT_S = 2.0
 """How long a scrape waits for the one that runs."""
 
+_OPEN = Doors(hosts=None)
 _BUSY = Fault(503, "ServiceUnavailableException", "Another scrape is running. Try again later.", 1)
 
 
-def create_app(registry: Collector, publish: Publish, version: str) -> WSGIApplication:
+def create_app(
+    registry: Collector,
+    publish: Publish,
+    version: str,
+    authorize: Callable[[str | None], None] | None = None,
+    doors: Doors = _OPEN,
+) -> WSGIApplication:
     """Serve `registry` under `/metrics`, in the text format 0.0.4 whatever the scraper accepts.
 
     `?name[]=` picks metrics by the name of a sample (`h_count`) or of a family (`h`).
+
+    Args:
+        registry: what is shown.
+        publish: takes an event from any thread.
+        version: the server's release, for the API description.
+        authorize: raises unless the Authorization header it is given (None: there is none) opens
+            this port. None: the port asks for no token. Called from any thread.
+        doors: which pages, and by which names, may call.
     """
     scrape = make_wsgi_app(_Selectable(registry))
     description = torchserve_json(metrics_api(version))
     turn = threading.Lock()
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        stranger = doors.refusal(Caller.of(environ))
+        if stranger is not None:
+            return fault_answer(stranger, start_response)
+        if authorize is not None:
+            authorize(environ.get("HTTP_AUTHORIZATION"))
         path = environ.get("PATH_INFO", "")
         if path == "/api-description" or (path == "/" and environ["REQUEST_METHOD"] == "OPTIONS"):
             headers = [("Content-Type", "application/json")]

@@ -18,6 +18,7 @@ _SCOPES: Final = {
     "management": Scope.MANAGEMENT,
     "grpc_inference": Scope.INFERENCE,
     "grpc_management": Scope.MANAGEMENT,
+    "metrics": Scope.MANAGEMENT,
 }
 _BY_NAME: Final = {scope.value: scope for scope in Scope}
 
@@ -51,6 +52,8 @@ class PortTokens:
                 only_this_machine or _SCOPES[port] is Scope.INFERENCE,
             )
         )
+        if config.token_for_metrics:
+            self._enforced |= {"metrics"}
         self._tokens = (
             None
             if config.token_authorization is False
@@ -91,7 +94,7 @@ class PortTokens:
     def authorize(self, port: str) -> Authorize | None:
         """What refuses requests without a token; None where the port asks for none.
 
-        `port`: inference, management, grpc_inference or grpc_management.
+        `port`: inference, management, metrics, grpc_inference or grpc_management.
         """
         if self._tokens is None or port not in self._enforced:
             return None

@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from wsgiref.types import WSGIApplication
 
@@ -34,6 +35,7 @@ from marserve.servers.control_plane import ControlPlane
 from marserve.servers.http_ports import INFERENCE, MANAGEMENT, METRICS, Apis, HttpPort, http_ports
 from marserve.servers.inference import FrontOptions, InferenceFront
 from marserve.servers.listeners import listening, url_of
+from marserve.servers.origins import Doors
 from marserve.servers.port_tokens import PortTokens
 from marserve.servers.reservation import reserved
 from marserve.servers.tls import Tls, TlsFiles
@@ -156,10 +158,18 @@ class Ports:
                 self._tokens.authorize(MANAGEMENT),
                 self._tokens.renew if self._tokens.has_keys else None,
                 cors,
+                self._doors(MANAGEMENT),
+                is_described=not config.token_for_metrics,
             )
         }
         if METRICS in self._addresses:
-            apps[METRICS] = metrics_app.create_app(served.metrics, publish, __version__)
+            apps[METRICS] = metrics_app.create_app(
+                served.metrics,
+                publish,
+                __version__,
+                self._tokens.authorize(METRICS),
+                self._doors(METRICS),
+            )
         return http_ports(
             self._addresses,
             self._sockets,
@@ -167,6 +177,16 @@ class Ports:
             Apis(self._inference_front(served, cors), apps, publish),
             self._tls.context if self._tls else None,
         )
+
+    def _doors(self, port: str) -> Doors:
+        """Which pages may call a control port, and by which names."""
+        config, address = self._config, self._addresses[port]
+        # no browser connects to a unix socket; and metrics that were opened to other machines are
+        # scraped by whatever names those have
+        is_any = address.is_unix or (port == METRICS and not address.is_loopback)
+        if is_any or self._tokens.authorize(port) is not None:
+            return Doors(config.cors_allowed_origin, None)
+        return Doors(config.cors_allowed_origin, (*config.allowed_hosts, gethostname().lower()))
 
     def _inference_front(self, served: Served, cors: Cors) -> InferenceFront:
         config, directory = self._config, served.directory

@@ -10,7 +10,6 @@ import asyncio
 import copy
 import socket
 import time
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,7 +131,7 @@ class AsyncModel:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
-            traceback.print_exc()
+            outcomes.tell(error, [item.id])
             return context, outcomes.raised(error)
         problem = outcomes.complaint(outputs, 1)
         if problem is not None:

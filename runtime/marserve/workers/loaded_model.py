@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,7 @@ class LoadedModel:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
-            traceback.print_exc()
+            outcomes.tell(error, [item.id for item in items])
             return self._failed(outcomes.raised(error), len(items), outcomes.is_too_large(error))
         problem = outcomes.complaint(outputs, len(items))
         if problem is not None:

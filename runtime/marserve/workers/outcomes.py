@@ -7,7 +7,8 @@ sentence. Results become bytes here, each with whatever is not a plain 200.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from marserve.workers.frames import LARGE_BYTES, Buffer
@@ -18,6 +19,7 @@ from marserve_handlers.metrics import MetricSample
 from marserve_handlers.payload import encode_item
 
 _MAX_MESSAGE_CHARS = 2000
+_MAX_TOLD_IDS = 16
 ItemAnswer: TypeAlias = tuple[Buffer, Extra | None]
 """Body, and whatever is not a plain 200."""
 
@@ -75,6 +77,16 @@ def raised(error: BaseException) -> ItemAnswer:
     if isinstance(status, int) and not isinstance(status, bool) and 0 <= status <= 999:
         return failure(FailureKind.RAISED, _text(error), status)
     return failure(FailureKind.RAISED, f"Prediction failed: {sentence(error)}")
+
+
+def tell(error: BaseException, request_ids: Sequence[str]) -> None:
+    """Write what the handler raised to the worker's own output, with the requests it is about.
+
+    Clients get the same ids in `x-request-id`, and less of the text.
+    """
+    about = ", ".join(request_ids[:_MAX_TOLD_IDS])
+    sys.stderr.write(f"The handler failed for {len(request_ids)} request(s): {about}\n")
+    traceback.print_exception(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

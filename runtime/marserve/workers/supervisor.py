@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from marserve.workers.messages import (
     Spawned,
     ToZygote,
 )
+from marserve.workers.output_allowance import OutputAllowance
 
 _log = logging.getLogger("marserve.workers")
 _model_log = logging.getLogger("marserve.model")
@@ -276,6 +278,7 @@ class _OutputLines(asyncio.Protocol):
         title = f"W-{worker}-{ref.name}_{ref.version}-{stream}"
         self._extra = {"worker": title, "ref": ref}
         self._level = _STREAMS[stream]
+        self._allowance = OutputAllowance()
         self._rest = b""
 
     def data_received(self, data: bytes) -> None:
@@ -289,10 +292,22 @@ class _OutputLines(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._rest:
             self._log_line(self._rest)
+        self._tell_dropped(self._allowance.untold(time.monotonic(), is_last=True))
 
     def _log_line(self, line: bytes) -> None:
+        now = time.monotonic()
+        is_taken = self._allowance.takes(now)
+        self._tell_dropped(self._allowance.untold(now))
+        if not is_taken:
+            return
         text = line[:_MAX_LINE_BYTES].decode("utf-8", "replace")
         _model_log.log(self._level, "%s", text, extra=self._extra)
+
+    def _tell_dropped(self, lines: int) -> None:
+        if lines:
+            title = {"worker": self._extra["worker"]}
+            message = "%d lines were dropped: more than may be printed at once."
+            _model_log.warning(message, lines, extra=title)
 
 
 async def _follow_output(lines: _OutputLines, read_fd: int) -> None:

@@ -25,6 +25,7 @@ def config(**settings):
         "metrics_mode": "prometheus",
         "metric_time_interval_s": 60,
         "disable_system_metrics": True,
+        "access_log": True,
     }
     return SimpleNamespace(**(values | settings))
 
@@ -101,3 +102,9 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path):
             Observers(Bus(), config(metrics_config=tmp_path / "absent"), logs, "box")
     finally:
         logs.close()
+
+
+def test_the_access_log_can_be_off_and_the_metrics_count_all_the_same(tmp_path):
+    text, _, _ = observed(tmp_path, access_log=False)
+    assert (tmp_path / "access_log.log").read_text() == ""
+    assert 'marserve_requests_total{code="200"' in text

@@ -20,6 +20,7 @@ from marserve import __version__
 from marserve.registry.sources.addresses import may_connect
 from marserve.registry.sources.allowed import Permission
 from marserve.registry.sources.landing import CannotFetch, Landing, Limits, shown
+from marserve.registry.sources.rate_floor import RateFloor
 from marserve.registry.sources.remote_url import RemoteUrl
 
 _PIECE_BYTES: Final = 1 << 20
@@ -184,6 +185,7 @@ class _Timed:
         self._limits = limits
         self._deadline = deadline
         self._clock = clock
+        self._floor = RateFloor(limits.min_bytes_per_s, limits.window_s, clock())
 
     def __enter__(self) -> _Timed:
         return self
@@ -196,10 +198,16 @@ class _Timed:
         self._sock.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._arm, self._sock))
+        return io.BufferedReader(_TimedReader(self._arm, self._sock, self._came))
 
     def close(self) -> None:
         """The response reads on after http.client has closed its socket; `__exit__` closes it."""
+
+    def _came(self, size_bytes: int) -> None:
+        if size_bytes and not self._floor.holds(size_bytes, self._clock()):
+            raise CannotFetch(
+                f"it came slower than {self._limits.min_bytes_per_s:g} bytes a second"
+            )
 
     def _arm(self) -> None:
         left_s = self._deadline - self._clock()
@@ -209,17 +217,22 @@ class _Timed:
 
 
 class _TimedReader(io.RawIOBase):
-    def __init__(self, arm: Callable[[], None], sock: socket.socket) -> None:
+    def __init__(
+        self, arm: Callable[[], None], sock: socket.socket, came: Callable[[int], None]
+    ) -> None:
         super().__init__()
         self._arm = arm
         self._sock = sock
+        self._came = came
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         self._arm()
-        return self._sock.recv_into(buffer)
+        size_bytes = self._sock.recv_into(buffer)
+        self._came(size_bytes)
+        return size_bytes
 
 
 def _copy(url: RemoteUrl, response: http.client.HTTPResponse, landing: Landing) -> None:

@@ -23,6 +23,9 @@ class Limits:
     connect_s: float = 10.0
     idle_s: float = 60.0
     """Without a single byte."""
+    min_bytes_per_s: float = 1024.0
+    """In each window; whoever sends less holds a place that others could use."""
+    window_s: float = 30.0
     total_s: float = 3600.0
     """Redirects included."""
     max_redirects: int = 3
