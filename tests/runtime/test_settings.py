@@ -106,6 +106,8 @@ OUR_OWN_KEYS = {
     "management_token",
     "max_archive_size",
     "download_timeout",
+    "pre_drain",
+    "drain_timeout",
 }
 
 

@@ -19,6 +19,7 @@ from marserve.errors import (
     LoadFailed,
     MarServeError,
     QueueFull,
+    ShuttingDown,
     TokenMissing,
     TokenRefused,
 )
@@ -108,7 +109,7 @@ def fault(error: BaseException) -> Fault:
         status = ROWS[Kind.OUT_OF_MEMORY].status
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         status = 400
-    retry_after_s = error.retry_after_s if isinstance(error, QueueFull) else None
+    retry_after_s = error.retry_after_s if isinstance(error, QueueFull | ShuttingDown) else None
     return Fault(status, row.type, error.message, retry_after_s)
 
 
