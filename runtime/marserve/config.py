@@ -104,6 +104,8 @@ class Config:
     default_response_timeout_s: int
     default_startup_timeout_s: int
     unregister_model_timeout_s: int
+    pre_drain_s: int
+    drain_timeout_s: int
     decode_input_request: bool
     log_dir: Path
     metrics_log_dir: Path

@@ -280,10 +280,11 @@ class Deployment:
         """Whether that has lasted for longer than it may (maxRetryTimeoutInSec)."""
         return self.is_failing and self._pool.failing_s > self.settings.max_retry_s
 
-    async def close(self, grace_s: float) -> None:
+    async def close(self, grace_s: float, kill_grace_s: float = _KILL_GRACE_S) -> None:
         """Take nothing new, answer what was taken, end the workers; at the latest after `grace_s`.
 
-        What could not be answered by then gets ShuttingDown.
+        What could not be answered by then gets ShuttingDown. Workers that have not ended
+        `kill_grace_s` later are killed.
         """
         self._intake.is_closed = True
         self._rescale()
@@ -296,7 +297,7 @@ class Deployment:
                 await asyncio.wait_for(self._emptied.wait(), grace_s)
             except TimeoutError:
                 self._batcher.fail_all(too_late)
-            await self._pool.close(_KILL_GRACE_S)
+            await self._pool.close(kill_grace_s)
         finally:
             self._batcher.fail_all(too_late)
             self._batcher.close()

@@ -61,6 +61,12 @@ class Directory:
             if deployment is not None:
                 yield deployment
 
+    def broken_defaults(self) -> Iterator[tuple[ModelRef, str]]:
+        """Each bare name whose version cannot be opened, and why."""
+        for ref, cause in self._broken.items():
+            if self._defaults.get(ref.name) == ref.version:
+                yield ref, cause
+
     def only_startup_model(self) -> str | None:
         """The name of the model that the server was started with, if it was exactly one."""
         names = {deployment.ref.name for deployment in self if deployment.is_from_startup}

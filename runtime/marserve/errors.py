@@ -193,6 +193,8 @@ class ShuttingDown(MarServeError):
     """The server, or this version, is being stopped and takes nothing new."""
 
     kind = Kind.SHUTTING_DOWN
+    retry_after_s = 1
+    """Another server may be there at once."""
 
 
 class HandlerFailed(MarServeError):

@@ -31,16 +31,19 @@ class Readiness:
 
     is_started: bool
     missing: tuple[NotReady, ...] = ()
+    is_stopping: bool = False
 
     @property
     def is_ready(self) -> bool:
         """Whether nothing is missing."""
-        return self.is_started and not self.missing
+        return self.is_started and not self.missing and not self.is_stopping
 
     def document(self) -> dict[str, object]:
         """The body of the answer."""
         if self.is_ready:
             return {"status": "ready"}
+        if self.is_stopping:
+            return {"status": "not ready", "reason": "The server is being stopped."}
         if not self.is_started:
             return {"status": "not ready", "reason": "The server is still loading its models."}
         return {
@@ -53,16 +56,36 @@ class Readiness:
 class Health:
     """Asks the deployments. Runs on the event loop."""
 
-    def __init__(self, directory: Directory, is_started: Callable[[], bool]) -> None:
-        """`is_started`: whether the models of the start are up, or have failed for good."""
+    def __init__(
+        self,
+        directory: Directory,
+        is_started: Callable[[], bool],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """What it asks besides the deployments.
+
+        Args:
+            directory: has the deployments.
+            is_started: whether the models of the start are up, or have failed for good.
+            is_stopping: whether the server has been told to stop.
+        """
         self._directory = directory
         self._is_started = is_started
+        self._is_stopping = is_stopping
 
     def server(self) -> Readiness:
         """Whether every model can answer that is to have workers."""
         defaults = self._directory.defaults()
         missing = [_missing(one) for one in defaults if one.settings.min_workers > 0]
-        return Readiness(self._is_started(), tuple(one for one in missing if one is not None))
+        missing += [
+            NotReady(ref.name, ref.version, 1, cause)
+            for ref, cause in self._directory.broken_defaults()
+        ]
+        return Readiness(
+            self._is_started(),
+            tuple(one for one in missing if one is not None),
+            self._is_stopping(),
+        )
 
     def version(self, name: str, version: str | None) -> Readiness:
         """Whether this version (None: the default one) can answer.
@@ -71,7 +94,7 @@ class Health:
             ModelNotFound, VersionNotFound: there is none such.
         """
         missing = _missing(self._directory.lookup(name, version))
-        return Readiness(True, () if missing is None else (missing,))
+        return Readiness(True, () if missing is None else (missing,), self._is_stopping())
 
 
 def _missing(deployment: Deployment) -> NotReady | None:

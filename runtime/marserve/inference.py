@@ -14,10 +14,18 @@ from marserve.request import Job, OnPiece, ReplyTo, Request
 class Inference:
     """What every front calls. Runs on the event loop; nothing here waits."""
 
-    def __init__(self, directory: Directory, bus: Bus, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        bus: Bus,
+        clock: Callable[[], float],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_stopping`: the server has been told to stop, and is not healthy any more."""
         self._directory = directory
         self._bus = bus
         self._clock = clock
+        self._is_stopping = is_stopping
         self._loop = asyncio.get_running_loop()
         self._answered: list[RequestAnswered] = []
 
@@ -66,4 +74,6 @@ class Inference:
         A liveness probe must not restart a server for a crash that it is about to mend; whether
         requests can be answered now is the question of readiness.
         """
-        return not any(deployment.is_given_up for deployment in self._directory.defaults())
+        return not self._is_stopping() and not any(
+            deployment.is_given_up for deployment in self._directory.defaults()
+        )

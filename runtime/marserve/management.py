@@ -16,6 +16,7 @@ from dataclasses import replace
 import psutil
 
 from marserve import startup
+from marserve.change_gate import ChangeGate
 from marserve.config import Config
 from marserve.deployment import Deployment
 from marserve.directory import Directory
@@ -41,6 +42,10 @@ from marserve.versions import Versions
 
 _log = logging.getLogger("marserve.management")
 ALL_VERSIONS = "all"
+_KILL_GRACE_S = 5.0
+"""How long workers may go on with what nobody waits for when the server stops."""
+_STOP_S = 0.5
+"""How long they have in any case: those without work end by themselves."""
 
 
 class Management:
@@ -54,7 +59,9 @@ class Management:
         opener: Opener,
         directory: Directory,
         bus: Bus,
+        gate: ChangeGate | None = None,
     ) -> None:
+        self._gate = gate or ChangeGate()
         self._config = config
         self._store = store
         self._opener = opener
@@ -104,7 +111,10 @@ class Management:
     async def close(self, grace_s: float) -> None:
         """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
         self._is_closing = True
-        await asyncio.gather(*(deployment.close(grace_s) for deployment in list(self._directory)))
+        kill_grace_s = max(_STOP_S, min(_KILL_GRACE_S, grace_s))
+        await asyncio.gather(
+            *(deployment.close(grace_s, kill_grace_s) for deployment in list(self._directory))
+        )
         await self._versions.record("shutdown")
 
     # --- changes ----------------------------------------------------------------------------------
@@ -117,12 +127,13 @@ class Management:
             MarServeError: the archive, the names or the state of things do not allow it.
         """
         self._refuse_when_closing()
-        found = await self._opener.find(wish.url, wish.s3_sse_kms, sha256=wish.sha256)
-        try:
-            return await self._register(wish, found)
-        except BaseException:
-            await self._versions.forget_archive(wish.url)
-            raise
+        with self._gate.passed():
+            found = await self._opener.find(wish.url, wish.s3_sse_kms, sha256=wish.sha256)
+            try:
+                return await self._register(wish, found)
+            except BaseException:
+                await self._versions.forget_archive(wish.url)
+                raise
 
     async def register_node(
         self, wish: Registration, node: Node, archive: Unpacked | None
@@ -223,8 +234,9 @@ class Management:
                 ref, replace(settings, min_workers=min_workers, max_workers=most)
             )
 
-        await self._versions.commit(change)
-        why_not = await self._versions.try_again(ref)  # the archive may have been put back
+        with self._gate.passed():
+            await self._versions.commit(change)
+            why_not = await self._versions.try_again(ref)  # the archive may have been put back
         deployment = self._directory.get(ref)
         if deployment is None:
             raise NoWorkers(ref.name, version, why_not)
@@ -244,10 +256,11 @@ class Management:
         """
         self._refuse_when_closing()
         ref = self._versions.wanted.resolve(name, version)
-        await self._versions.commit(
-            lambda wanted: wanted.make_default(wanted.resolve(name, version))
-        )
-        self._directory.set_default(ref)
+        with self._gate.passed():
+            await self._versions.commit(
+                lambda wanted: wanted.make_default(wanted.resolve(name, version))
+            )
+            self._directory.set_default(ref)
 
     async def unregister(self, name: str, version: str | None) -> None:
         """Take a version (None: the default one) out of service; its accepted requests finish.
@@ -259,9 +272,10 @@ class Management:
         self._refuse_when_closing()
         ref = self._versions.wanted.resolve(name, version)
         url = self._versions.wanted[ref].url
-        await self._versions.commit(lambda wanted: wanted.remove(ref))
-        await self._versions.converge()
-        await self._versions.forget_archive(url)
+        with self._gate.passed():
+            await self._versions.commit(lambda wanted: wanted.remove(ref))
+            await self._versions.converge()
+            await self._versions.forget_archive(url)
 
     # --- questions --------------------------------------------------------------------------------
 

@@ -58,9 +58,6 @@ from marserve.workers.supervisor import Supervisor
 _log = logging.getLogger("marserve.server")
 _T = TypeVar("_T")
 
-GRACE_S = 30.0
-"""How long accepted requests may take to finish once the server is told to stop."""
-_CONTROL_STOP_S = 2.0
 _YOUNG_OBJECTS = 10_000
 """How many new objects there may be before the garbage collector looks among them."""
 _BLOCKING_THREADS = 64
@@ -129,7 +126,7 @@ class _Server:
         plane = Management(
             config, Registry(state, snapshots, config.properties), store, opener, directory, bus
         )
-        data = Inference(directory, bus, time.monotonic)
+        data = Inference(directory, bus, time.monotonic, stop.is_set)
         workflows = Workflows(
             plane,
             data.infer,
@@ -138,7 +135,7 @@ class _Server:
             config.unregister_model_timeout_s,
             keeps=not config.snapshot_is_last_run,
         )
-        health = Health(directory, lambda: self._is_started)
+        health = Health(directory, lambda: self._is_started, stop.is_set)
         served = Served(bus, data, directory, health, plane, workflows, observers.registry)
         gpus = devices.count
         for line in config_dump(config, _surroundings(gpus)):
@@ -158,13 +155,10 @@ class _Server:
                 _log.info("Model server started.")
                 on_ready(Ready(self._ports.addresses, problems, self._tokens.notes))
             await stop.wait()
-            _log.info("stopping: accepted requests have %g s to finish", GRACE_S)
+            await self._go_on_accepting()
         finally:
             try:
-                await plane.interrupt()
-                await self._ports.stop_management()
-                await self._ports.stop_inference(GRACE_S)
-                await plane.close(GRACE_S)
+                await self._stop(plane)
             finally:
                 environments.close()
                 await supervisor.close()
@@ -172,6 +166,23 @@ class _Server:
                 observers.close()
                 self._tokens.stop()
             _log.info("Model server stopped.")
+
+    async def _go_on_accepting(self) -> None:
+        """Give whoever sends requests here the time to see that they should go elsewhere."""
+        delay_s = self._config.pre_drain_s
+        if delay_s:
+            _log.info("stopping: not ready any more, and accepting for %d s (pre_drain)", delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _stop(self, plane: Management) -> None:
+        """No new management, no new requests; what was taken is answered; workers end."""
+        grace_s = float(self._config.drain_timeout_s)
+        deadline = time.monotonic() + grace_s
+        _log.info("stopping: accepted requests have %g s to finish (drain_timeout)", grace_s)
+        await plane.interrupt()
+        await asyncio.gather(self._ports.stop_management(), self._ports.drain_inference(grace_s))
+        await self._ports.cut_inference()
+        await plane.close(max(0.0, deadline - time.monotonic()))
 
 
 def _fetcher(config: Config) -> Fetcher:

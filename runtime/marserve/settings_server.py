@@ -67,6 +67,25 @@ LIMITS = (
         unit="s",
     ),
     Setting(
+        "pre_drain",
+        whole_number(0),
+        "0",
+        "How long a server that is told to stop goes on accepting while its readiness is false "
+        "already. 5 to 30 let a load balancer, Kubernetes or KServe turn elsewhere first; without "
+        "one a wait would only be a slower stop, and TorchServe has none.",
+        "pre_drain_s",
+        unit="s",
+    ),
+    Setting(
+        "drain_timeout",
+        whole_number(0),
+        "30",
+        "How long accepted requests may take to finish once the server accepts no more. What is "
+        "left then is answered with 503 and Retry-After.",
+        "drain_timeout_s",
+        unit="s",
+    ),
+    Setting(
         "decode_input_request",
         BOOLEAN,
         "true",

@@ -112,6 +112,8 @@ OUR_OWN_KEYS = {
     "access_log",
     "allowed_hosts",
     "token_for_metrics",
+    "pre_drain",
+    "drain_timeout",
 }
 
 

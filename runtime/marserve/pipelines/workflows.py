@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from marserve.change_gate import ChangeGate
 from marserve.errors import (
     MarServeError,
     ShuttingDown,
@@ -85,6 +86,7 @@ class Workflows:
         directory: Path | None,
         drain_s: float,
         keeps: bool = True,
+        gate: ChangeGate | None = None,
     ) -> None:
         """What it works with.
 
@@ -95,7 +97,9 @@ class Workflows:
             directory: of the file for the next start; None: nothing is kept.
             drain_s: how long requests of an unregistered workflow may take to finish.
             keeps: whether what the last run wanted is wanted again.
+            gate: says whether changes are taken.
         """
+        self._gate = gate or ChangeGate()
         self._plane = plane
         self._infer = infer
         self._store = store
@@ -142,6 +146,10 @@ class Workflows:
             WorkflowFailed: a node could not be registered; none is left.
             WorkflowNotFound, WorkflowConflict, WorkflowInvalid, MarServeError: it cannot be.
         """
+        with self._gate.passed():
+            return await self._register_workflow(wish)
+
+    async def _register_workflow(self, wish: WorkflowRegistration) -> str:
         try:
             archive = await asyncio.to_thread(read_archive, self._store, wish)
             name = archive.name
@@ -166,6 +174,10 @@ class Workflows:
         """
         if name not in self._wanted or name in self._busy:
             raise WorkflowNotFound(not_registered(name))
+        with self._gate.passed():
+            await self._unregister_workflow(name)
+
+    async def _unregister_workflow(self, name: str) -> None:
         url = self._wanted[name].url
         self._busy.add(name)
         try:

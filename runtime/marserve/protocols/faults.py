@@ -19,6 +19,7 @@ from marserve.errors import (
     LoadFailed,
     MarServeError,
     QueueFull,
+    ShuttingDown,
     TokenMissing,
     TokenRefused,
 )
@@ -127,7 +128,7 @@ def fault(error: BaseException, *, to_operator: bool = False) -> Fault:
         status = ROWS[Kind.OUT_OF_MEMORY].status
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         status = 400
-    retry_after_s = error.retry_after_s if isinstance(error, QueueFull) else None
+    retry_after_s = error.retry_after_s if isinstance(error, QueueFull | ShuttingDown) else None
     message = error.message
     if error.kind in _FROM_WORKERS and not to_operator:
         message = for_strangers(message)

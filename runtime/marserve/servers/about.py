@@ -39,7 +39,7 @@ class About:
             Operation.READY: self._ready,
             Operation.OIP_SERVER: self._oip_server,
             Operation.OIP_LIVE: _oip_live,
-            Operation.OIP_READY: _oip_ready,
+            Operation.OIP_READY: self._oip_ready,
             Operation.OIP_VERSIONS: _oip_versions,
         }
 
@@ -67,6 +67,10 @@ class About:
             return _readiness(self._health.version(target.name, target.version))
         return _readiness(self._health.server())
 
+    def _oip_ready(self, _: Target) -> Page:
+        is_ready = self._health.server().is_ready
+        return 200 if is_ready else 503, {"ready": is_ready}
+
     def _oip_server(self, _: Target) -> Page:
         # the misspelt key is what clients of TorchServe know, the other one is the protocol's
         extensions = ["kserve", "kubeflow"]
@@ -88,10 +92,6 @@ def _live(_: Target) -> Page:
 
 def _oip_live(_: Target) -> Page:
     return 200, {"live": True}
-
-
-def _oip_ready(_: Target) -> Page:
-    return 200, {"ready": True}
 
 
 def _oip_versions(_: Target) -> Page:

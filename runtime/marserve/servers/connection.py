@@ -20,6 +20,7 @@ import httptools
 from marserve.servers.exchange import Exchange, Timeouts
 from marserve.servers.framing import CONTINUE, is_unambiguous, without_upgrade
 from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
+from marserve.servers.parting import has_unread
 from marserve.servers.request_head import HeadPattern, RequestHead
 
 MAX_TARGET_BYTES = 8 * 1024
@@ -29,6 +30,8 @@ _MAX_PIPELINED = 16
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait for a client that takes a streamed answer more slowly than it is made."""
 _LINGER_S = 5.0
+_DRAIN_LINGER_S = 1.0
+"""The same when the server is about to end, and the client has been told so."""
 _MAX_UNREPEATED = 8
 """So many heads in a row that no request repeated, and no further one is remembered."""
 
@@ -344,7 +347,7 @@ class HttpConnection(asyncio.Protocol):
         self._current = None
         if not exchange.keep_alive:
             self._end()
-        elif self._pipelined or self._is_draining or self._refused is not None:
+        elif self._pipelined or self._refused is not None:
             self._start_next()
 
     def sent(self, exchange: Exchange, data: bytes) -> None:
@@ -382,8 +385,6 @@ class HttpConnection(asyncio.Protocol):
         self._is_starting = False
         if self._refused is not None and self._may_start():
             self._answer_refusal(self._refused)
-        elif self._is_draining and self._may_start():
-            self._end()
 
     def _may_start(self) -> bool:
         return not (self._current or self._is_ending or self._is_paused)
@@ -414,7 +415,8 @@ class HttpConnection(asyncio.Protocol):
         if transport.can_write_eof() and not self._is_half_closed:
             transport.write_eof()
             transport.resume_reading()  # many pipelined requests may have paused it
-            self._lingering = self._loop.call_later(_LINGER_S, transport.close)
+            linger_s = _DRAIN_LINGER_S if self._is_draining else _LINGER_S
+            self._lingering = self._loop.call_later(linger_s, transport.close)
         else:
             transport.close()
 
@@ -452,12 +454,48 @@ class HttpConnection(asyncio.Protocol):
         self._taken_bytes = taken_bytes
 
     def drain(self) -> None:
-        """Close as soon as nothing is being done for the client."""
+        """Serve what the client brings, and tell it with the answer that there is no other."""
         self._is_draining = True
-        if self._current is not None:
-            self._current.keep_alive = False
-        elif self._incoming is None and self._transport is not None:
-            self._transport.close()
+        last = self._pipelined[-1] if self._pipelined else self._current
+        if last is not None:
+            last.keep_alive = False
+
+    def let_go(self, now: float, quiet_s: float) -> None:
+        """Close if nothing was asked for `quiet_s`, and nothing is on its way as far as we know."""
+        transport = self._transport
+        if transport is None or not self._is_idle or now - self._since < quiet_s:
+            return
+        if not has_unread(transport.get_extra_info("socket")):
+            self._end()
+
+    def give_up(self) -> None:
+        """Refuse what is still coming in or being served; answers that are there still leave."""
+        current = self._current
+        if current is None:
+            if self._incoming is not None:
+                self._refuse(503)
+            elif self._is_idle:
+                self._end()
+            return
+        self._pipelined.clear()
+        current.keep_alive = False
+        gone, current.on_gone = current.on_gone, None
+        if current.begun_status:
+            current.cut()
+        else:
+            self._on_refused(current, 503)
+        if gone is not None:
+            gone()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether something is still to be sent."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > 0
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._current or self._incoming or self._is_discarding)
 
     def abort(self) -> None:
         """Close now."""

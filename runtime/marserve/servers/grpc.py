@@ -104,14 +104,28 @@ class GrpcPort:
             raise in_use(self._name, self.host, self.port, "it is taken") from error
         self._server = server
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float, *, is_shared: bool = False) -> None:
         """Take no new calls, let running ones end for `grace_s`, then cancel what is left."""
+        await self.drain(grace_s, is_shared=is_shared)
+        await self.cut()
+
+    async def drain(self, grace_s: float, *, is_shared: bool = False) -> None:
+        """Take no new calls, and wait until running ones have ended, `grace_s` at most.
+
+        `is_shared`: another process goes on with the listening socket.
+        """
         if self._server is None:
             self._sock.close()
             return
         if self._on_stop is not None:
             self._on_stop()
-        await self._server.stop(grace_s)
+        await self._server.drain(grace_s, is_shared=is_shared)
+
+    async def cut(self) -> None:
+        """Refuse what is left, and close all connections."""
+        if self._server is None:
+            return
+        await self._server.cut()
         if self._finish is not None:
             await self._finish()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import Message
 
+from marserve.errors import ShuttingDown
 from marserve.events import Origin
 from marserve.protocols import h2_frames as h2
 from marserve.protocols.grpc_heads import ANSWER_HEAD, OK_TRAILERS, CallHead, no_grpc, trailers
@@ -202,6 +203,15 @@ class GrpcCall(H2Stream):
         told = failure(error, self.method.plane)
         self._finish(told.code)
         self._end(trailers(told.code, told.description, is_all=not self.has_begun))
+
+    def refuse(self) -> None:
+        """The server ends before the answer is there: say so."""
+        on_gone, self.on_gone = self.on_gone, None
+        self.fail(ShuttingDown("The server is being stopped."))
+        if on_gone is not None:
+            on_gone()
+        if self._task is not None:
+            self._task.cancel()
 
     async def write(self, message: Message) -> None:
         """Send one of several messages; waits while the client does not read."""

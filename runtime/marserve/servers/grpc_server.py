@@ -7,26 +7,21 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from marserve.protocols.grpc_heads import MAX_METADATA_BYTES, call_head
+from marserve.servers.entrance import Entrance, Tls
 from marserve.servers.grpc_calls import Calls
 from marserve.servers.h2_connection import H2Connection, H2Server, H2Timeouts
 from marserve.servers.h2_turn import Turn
-from marserve.servers.tls_listener import TlsListener
 
 DEFAULT_TIMEOUTS = H2Timeouts()
 SWEEP_S = 1.0
 """How often it is looked whether clients take too long."""
 _LOOK_S = 0.01
-_BACKLOG = 2048
-
-
-class Listener(Protocol):
-    """Accepts connections until it is closed."""
-
-    def close(self) -> None:
-        """Accept no more."""
+_QUIET_S = 0.5
+"""How long who has come in may say nothing once the port has begun to stop."""
+_FLUSH_S = 0.5
+"""How long the last answers may take to leave."""
 
 
 class GrpcServer:
@@ -64,7 +59,8 @@ class GrpcServer:
             max_age_s,
             max_age_grace_s,
         )
-        self._listener: Listener | None = None
+        self._is_draining = False
+        self._entrance: Entrance | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self, sock: socket.socket) -> None:
@@ -73,29 +69,43 @@ class GrpcServer:
         Raises:
             OSError: somebody else listens there.
         """
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-        if self._context is None:
-            self._listener = await self._loop.create_server(
-                self._connection, sock=sock, backlog=_BACKLOG
-            )
-        else:
-            self._listener = TlsListener(
-                sock,
-                self._context(),
-                self._secure_connection,
-                _Unwelcome,
-                self._timeouts.hello_s,
-            )
+        tls = None
+        if self._context is not None:
+            tls = Tls(self._context(), _Unwelcome, self._timeouts.hello_s)
+        connection = self._connection if tls is None else self._secure_connection
+        entrance = Entrance(sock, connection, tls)
+        await entrance.open()
+        self._entrance = entrance
         self._sweep()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones end for `grace_s`, then cancel what is left."""
-        if self._listener is not None:
-            self._listener.close()
-        for connection in list(self._connections):
-            connection.drain()
+        await self.drain(grace_s)
+        await self.cut()
+
+    async def drain(self, grace_s: float, *, is_shared: bool = False) -> None:
+        """Accept no more, and wait until every call has ended, `grace_s` at most.
+
+        `is_shared`: another process goes on with the listening socket.
+        """
         deadline = time.monotonic() + grace_s
+        self._drain_all()
+        if self._entrance is not None:
+            await self._entrance.close(is_shared=is_shared)
+        self._drain_all()  # who came in meanwhile
+        quiet_at = time.monotonic() + _QUIET_S
+        while self._is_busy and time.monotonic() < deadline:
+            if self._entrance is not None and time.monotonic() >= quiet_at:
+                self._entrance.let_go()
+            await asyncio.sleep(_LOOK_S)
+
+    async def cut(self) -> None:
+        """Refuse what is still running, and close all connections."""
+        if self._entrance is not None:
+            self._entrance.abort()
+        for connection in list(self._connections):
+            connection.give_up()
+        deadline = time.monotonic() + _FLUSH_S
         while self._connections and time.monotonic() < deadline:
             await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
@@ -105,8 +115,21 @@ class GrpcServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
+    @property
+    def _is_busy(self) -> bool:
+        is_entering = self._entrance is not None and self._entrance.is_busy
+        return is_entering or bool(self._connections or self._calls.tasks)
+
+    def _drain_all(self) -> None:
+        self._is_draining = True
+        for connection in list(self._connections):
+            connection.drain()
+
     def _connection(self) -> H2Connection:
-        return H2Connection(self._loop, self._h2)
+        connection = H2Connection(self._loop, self._h2)
+        if self._is_draining:
+            connection.drain()
+        return connection
 
     def _secure_connection(self) -> H2Connection:
         """Called before each handshake."""

@@ -164,6 +164,8 @@ class H2Connection(asyncio.Protocol):
         }
         widened = h2.window_update(0, WINDOW - h2.DEFAULT_WINDOW)
         self._output.write(h2.settings(values) + widened)
+        if self._is_draining:  # it came in just before the port closed
+            self._say_goodbye()
         return size
 
     # --- the end ----------------------------------------------------------------------------------
@@ -174,9 +176,10 @@ class H2Connection(asyncio.Protocol):
             return
         self._is_draining = True
         self._drained_at = time.monotonic()
-        if not self._has_greeted:
-            self._end()
-            return
+        if self._has_greeted:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
         goaway = h2.goaway(h2.MAX_STREAM_ID, ErrorCode.NO_ERROR)
         self._output.write(goaway + h2.ping(DRAINING, is_answer=False))
 
@@ -193,6 +196,12 @@ class H2Connection(asyncio.Protocol):
     def emptied(self) -> None:
         """Everything is answered that the client may still expect."""
         self._end()
+
+    def give_up(self) -> None:
+        """Refuse the calls that are open; their answers still leave."""
+        self.drain()
+        self.take_no_more()
+        self._streams.refuse_all()
 
     def abort(self) -> None:
         """Close now."""

@@ -54,3 +54,7 @@ class H2Stream:
     def gone(self) -> None:
         """The client does not want the answer any more, or cannot get it."""
         raise NotImplementedError
+
+    def refuse(self) -> None:
+        """The server ends before the answer is there: say so."""
+        raise NotImplementedError

@@ -336,6 +336,11 @@ class H2Streams:
         self._close(stream)
         stream.gone()
 
+    def refuse_all(self) -> None:
+        """The server ends: every stream is answered with that."""
+        for stream in list(self._open.values()):
+            stream.refuse()
+
     def end_all(self) -> None:
         """There is no client any more, or soon there will be none."""
         self.is_over = True

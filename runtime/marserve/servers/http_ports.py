@@ -37,8 +37,14 @@ class HttpPort(Protocol):
     async def start(self) -> None:
         """Begin to answer."""
 
-    async def stop(self, grace_s: float) -> None:
-        """Accept no more, let what runs finish for `grace_s`, then cut what is left."""
+    async def drain(self, grace_s: float, *, is_shared: bool = False) -> None:
+        """Accept no more, and wait until what runs has finished, `grace_s` at most.
+
+        `is_shared`: another process goes on with the listening socket.
+        """
+
+    async def cut(self) -> None:
+        """Refuse what is left, and close all connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,11 @@ class _ThreadedPort:
     async def start(self) -> None:
         self._server.start()
 
-    async def stop(self, grace_s: float) -> None:
-        await asyncio.to_thread(self._server.stop, grace_s)
+    async def drain(self, grace_s: float, *, is_shared: bool = False) -> None:
+        await asyncio.to_thread(self._server.stop, grace_s, is_shared=is_shared)
+
+    async def cut(self) -> None:
+        """There is nothing left after `drain`."""
 
 
 class _LoopPort:
@@ -114,8 +123,11 @@ class _LoopPort:
     async def start(self) -> None:
         await self._server.start()
 
-    async def stop(self, grace_s: float) -> None:
-        await self._server.stop(grace_s)
+    async def drain(self, grace_s: float, *, is_shared: bool = False) -> None:
+        await self._server.drain(grace_s, is_shared=is_shared)
+
+    async def cut(self) -> None:
+        await self._server.cut()
         for bridge in self._bridges.values():
             bridge.close()
 

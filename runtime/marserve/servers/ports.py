@@ -84,6 +84,8 @@ class Ports:
         self._http: list[HttpPort] = []
         self._grpc: list[GrpcPort] = []
         self._reload: asyncio.TimerHandle | None = None
+        self.is_shared = False
+        """Another process goes on with the listening sockets."""
 
     async def start(self, served: Served) -> None:
         """Answer on all ports from now on."""
@@ -104,16 +106,24 @@ class Ports:
     async def stop_management(self) -> None:
         """Take no more changes of models, where that has a port of its own."""
         for grpc_port in self._grpc[1:]:
-            await grpc_port.stop(_CONTROL_STOP_S)
+            await grpc_port.stop(_CONTROL_STOP_S, is_shared=self.is_shared)
         for port in self._http:
             if MANAGEMENT in port.names and INFERENCE not in port.names:
-                await port.stop(_CONTROL_STOP_S)
+                await self._stop(port)
 
-    async def stop_inference(self, grace_s: float) -> None:
-        """Take no more requests; those that run may finish within `grace_s`."""
+    async def drain_inference(self, grace_s: float) -> None:
+        """Take no more requests, and wait until those that run are answered, `grace_s` at most."""
+        ports = [port for port in self._http if INFERENCE in port.names]
         await asyncio.gather(
-            *(port.stop(grace_s) for port in self._http if INFERENCE in port.names),
-            *(grpc_port.stop(grace_s) for grpc_port in self._grpc[:1]),
+            *(port.drain(grace_s, is_shared=self.is_shared) for port in ports),
+            *(port.drain(grace_s, is_shared=self.is_shared) for port in self._grpc[:1]),
+        )
+
+    async def cut_inference(self) -> None:
+        """Refuse the requests that are left, and close all connections."""
+        ports = [port for port in self._http if INFERENCE in port.names]
+        await asyncio.gather(
+            *(port.cut() for port in ports), *(port.cut() for port in self._grpc[:1])
         )
 
     async def stop_metrics(self) -> None:
@@ -122,7 +132,11 @@ class Ports:
             self._reload.cancel()
         for port in self._http:
             if port.names == {METRICS}:
-                await port.stop(_CONTROL_STOP_S)
+                await self._stop(port)
+
+    async def _stop(self, port: HttpPort) -> None:
+        await port.drain(_CONTROL_STOP_S, is_shared=self.is_shared)
+        await port.cut()
 
     def _urls(self) -> dict[str, str]:
         http = {

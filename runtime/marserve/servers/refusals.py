@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marserve.errors import RequestTooLarge
+from marserve.errors import RequestTooLarge, ShuttingDown
 from marserve.protocols.faults import Fault, fault
 
 _WORDS = {
@@ -18,4 +18,6 @@ def refusal(status: int, max_body_bytes: int) -> Fault:
     """The error for a status that a connection chose."""
     if status == 413:
         return fault(RequestTooLarge(max_body_bytes))
+    if status == 503:
+        return fault(ShuttingDown("The server is being stopped."))
     return Fault(status, "BadRequestException", _WORDS[status])

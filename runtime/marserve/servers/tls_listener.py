@@ -47,14 +47,26 @@ class TlsListener:
         sock.setblocking(False)
         self._resume()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a handshake is still to come, or under way."""
+        return bool(self._new or self._greetings)
+
     def close(self) -> None:
-        """Accept no more; whoever has not finished the handshake is cut."""
+        """Accept no more; handshakes that have begun go on."""
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
+
+    def let_go(self) -> None:
+        """Drop whoever has not begun the handshake."""
         for sock in list(self._new):
             self._drop(sock)
+
+    def abort(self) -> None:
+        """Cut whoever has not finished the handshake."""
+        self.let_go()
         for greeting in self._greetings:
             greeting.cancel()
 
@@ -74,10 +86,14 @@ class TlsListener:
                 _log.warning("A connection cannot be accepted: %s.", error.strerror)
                 break
             sock.setblocking(False)
-            self._new[sock] = self._loop.call_later(self._limit_s, self._drop, sock)
-            self._loop.add_reader(sock, self._look, sock)
+            self.take(sock)
         self._loop.remove_reader(self._sock)
         self._retry = self._loop.call_later(_RETRY_ACCEPT_S, self._resume)
+
+    def take(self, sock: socket.socket) -> None:
+        """Make a connection of an accepted, non-blocking socket."""
+        self._new[sock] = self._loop.call_later(self._limit_s, self._drop, sock)
+        self._loop.add_reader(sock, self._look, sock)
 
     def _drop(self, sock: socket.socket) -> None:
         self._new.pop(sock).cancel()

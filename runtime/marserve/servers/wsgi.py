@@ -25,6 +25,7 @@ from waitress.task import ErrorTask  # type: ignore[import-untyped]  # as above
 
 from marserve.events import Event, HttpAnswered
 from marserve.protocols.faults import Fault, fault, fault_body
+from marserve.servers.parting import HANDSHAKE_S, refuse_new
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -83,6 +84,7 @@ class WsgiServer:
         self._server: Any = None
         self._stopping = threading.Event()
         self._drain_s = 0.0
+        self._is_shared = False
         self._thread = threading.Thread(target=self._serve, name=f"{name}-http", daemon=True)
 
     def start(self) -> None:
@@ -95,14 +97,19 @@ class WsgiServer:
         self._server = server
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Stop accepting, let running requests end for `timeout_s`, then close everything."""
+    def stop(self, timeout_s: float, *, is_shared: bool = False) -> None:
+        """Stop accepting, let running requests end for `timeout_s`, then close everything.
+
+        Whoever waits to be accepted is served, too, unless `is_shared`: then another process goes
+        on with the listening socket, and with who waits there.
+        """
         if self._server is None:
             self._sock.close()
             return
         if self._stopping.is_set():
             return
         self._drain_s = timeout_s
+        self._is_shared = is_shared
         self._stopping.set()
         self._server.pull_trigger()
         self._thread.join(timeout_s + 1)
@@ -115,6 +122,8 @@ class WsgiServer:
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
         deadline = time.monotonic() + self._drain_s
+        if not self._is_shared:
+            self._take_the_rest()
         wasyncore.dispatcher.close(self._server)  # the listener alone; the trigger stays
         while self._busy() and time.monotonic() < deadline:
             wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
@@ -125,6 +134,13 @@ class WsgiServer:
             channel.linger_until = 0.0
             channel.handle_close()  # unlike close(), this lets go of the temporary files as well
         wasyncore.close_all(self._map, ignore_all=True)
+
+    def _take_the_rest(self) -> None:
+        """Closing the socket resets whoever waits to be accepted: they come in first."""
+        refuse_new(self._sock)
+        end = time.monotonic() + min(HANDSHAKE_S, self._drain_s)
+        while time.monotonic() < end:
+            wasyncore.loop(timeout=0.01, use_poll=True, map=self._map, count=1)
 
     def _busy(self) -> bool:
         channels = self._server.active_channels.values()

@@ -4,6 +4,7 @@ Where time matters the test says what time it is (`check_time` takes `now`), so 
 """
 
 import asyncio
+import os
 import socket
 import time
 from contextlib import suppress
@@ -1242,27 +1243,72 @@ def test_no_more_is_read_from_a_client_than_is_worth_keeping(run):
 # --- draining -------------------------------------------------------------------------------------
 
 
-def test_a_draining_connection_without_a_request_closes_at_once(run):
+def test_a_draining_connection_without_a_request_may_bring_one_more_and_is_then_let_go(run):
     async def story(port, client):
         client.send(request(b"/a"))
         await client.answer()
         port.connection.drain()
+        port.connection.let_go(time.monotonic(), 5.0)  # it was not quiet for so long
+        client.send(request(b"/b"))
+
+        assert (await client.answer())[1] == "close"
+        assert await client.everything() == b""
+
+    scenario_with_client(run, story)
+
+
+def test_a_draining_connection_that_stays_quiet_is_let_go(run):
+    async def story(port, client):
+        client.send(request(b"/a"))
+        await client.answer()
+        port.connection.drain()
+        port.connection.let_go(time.monotonic() + 5.0, 5.0)
 
         assert await client.everything() == b""
 
     scenario_with_client(run, story)
 
 
-def test_a_draining_connection_finishes_what_it_serves_and_says_that_it_ends(run):
+def test_a_draining_connection_is_not_let_go_while_a_request_waits_to_be_read(run):
+    async def story(port, client):
+        client.send(request(b"/a"))
+        await client.answer()
+        port.connection.drain()
+        os.write(client.writer.get_extra_info("socket").fileno(), request(b"/b"))
+        port.connection.let_go(time.monotonic() + 5.0, 5.0)
+
+        assert (await client.answer())[2] == b"/b "
+
+    scenario_with_client(run, story)
+
+
+def test_a_draining_connection_finishes_what_it_has_read_and_says_when_it_ends(run):
     async def story(port, client):
         client.send(request(b"/later") + request(b"/b"))
         await port.until(lambda: port.later)
         port.connection.drain()
         answer(port.later[b"/later"])
 
-        assert await client.answer() == (200, "close", b"/later ")
+        assert await client.answer() == (200, "keep-alive", b"/later ")
+        assert await client.answer() == (200, "close", b"/b ")
         assert await client.everything() == b""
-        assert len(port.served) == 1
+
+    scenario_with_client(run, story)
+
+
+@pytest.mark.parametrize("sent", [b"/later", b"half"])
+def test_what_is_not_answered_when_the_time_is_over_is_refused_in_words(run, sent):
+    async def story(port, client):
+        data = request(b"/later", b"12345", b"POST")
+        client.send(data if sent == b"/later" else data[:-2])
+        await port.until(lambda: port.later if sent == b"/later" else port.connections)
+        await port.settle()  # half of it is read
+        port.connection.drain()
+        port.connection.give_up()
+
+        status, connection, _ = await client.answer()
+        assert (status, connection) == (503, "close")
+        assert await client.everything() == b""
 
     scenario_with_client(run, story)
 

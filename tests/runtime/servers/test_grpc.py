@@ -312,15 +312,16 @@ def test_stopping_lets_running_calls_finish_and_takes_no_new_ones():
     run(main())
 
 
-def test_what_has_not_finished_after_the_grace_is_cut_and_its_job_abandoned():
+def test_what_has_not_finished_after_the_grace_is_told_so_and_its_job_abandoned():
     async def main():
         async with serving() as served:
             call = served.inference.Predictions(PredictionsRequest(model_name="quiet"))
             job = await served.data.jobs.get()
             await served.port.stop(0.1)
-            with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call
-            assert await served.codes(1) == [1]
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert await served.codes(1) == [14]
             assert not job.is_open
 
     run(main())
