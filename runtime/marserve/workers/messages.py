@@ -7,7 +7,7 @@ Worker channel: a frame is a fixed header, one of these as msgpack, then raw buf
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -157,7 +157,7 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
 
     id: int
     handler_s: float
-    sizes_bytes: list[int]
+    sizes_bytes: list[Annotated[int, msgspec.Meta(ge=0)]]
     extras: dict[int, Extra]
     metrics: list[Metric]
     out_of_memory_at: int = 0
