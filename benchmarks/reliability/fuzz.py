@@ -24,8 +24,8 @@ from typing import Any
 _FUZZ = Path(__file__).parents[2] / "tests" / "fuzz"
 sys.path.insert(0, str(_FUZZ))
 
-import mutation
-import target_files
+import mutation  # noqa: E402  it lies elsewhere
+import target_files  # noqa: E402  as above
 
 MAX_ONE_S = 1.0
 MAX_GROWTH_MIB = 256
@@ -53,7 +53,7 @@ class Trial:
         before = time.process_time()
         try:
             self._target.one_input(data)
-        except Exception as error:  # that is what is looked for
+        except Exception as error:  # noqa: BLE001  that is what is looked for
             self._crashed(data, error)
         self._longest_s = max(self._longest_s, time.process_time() - before)
         self._count += 1
