@@ -1,10 +1,7 @@
-"""One HTTP/1.1 connection on the event loop: bytes to exchanges, answers to bytes.
+"""One HTTP/1.1 connection on the event loop: its requests in order, its answers, its time, its end.
 
-Parsing is llhttp's (through httptools), strict. This module adds what a parser leaves open: the
-limits of each part, the order of pipelined requests, keep-alive, and time. Callbacks only; no task
-is made. Whoever serves an exchange answers it once, now or later.
-
-A head that repeats an earlier one of the connection is not parsed again (`request_head.py`).
+What the bytes mean is `request_reader.py`'s. Callbacks only; no task is made. Whoever serves an
+exchange answers it once, now or later.
 """
 
 from __future__ import annotations
@@ -13,31 +10,30 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import cast
-
-import httptools
+from typing import Final, cast
 
 from marserve.servers.exchange import Exchange, Timeouts
-from marserve.servers.framing import CONTINUE, is_unambiguous, without_upgrade
+from marserve.servers.framing import CONTINUE
 from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
 from marserve.servers.parting import has_unread
-from marserve.servers.request_head import HeadPattern, RequestHead
+from marserve.servers.request_head import RequestHead
+from marserve.servers.request_reader import RequestReader
 
-MAX_TARGET_BYTES = 8 * 1024
-MAX_HEAD_BYTES = 32 * 1024
-MAX_FIELDS = 100
-_MAX_PIPELINED = 16
-MAX_UNSENT_BYTES = 64 * 1024 * 1024
+_MAX_PIPELINED: Final = 16
+MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a client that takes a streamed answer more slowly than it is made."""
-_LINGER_S = 5.0
-_DRAIN_LINGER_S = 1.0
+_LINGER_S: Final = 5.0
+_DRAIN_LINGER_S: Final = 1.0
 """The same when the server is about to end, and the client has been told so."""
-_MAX_UNREPEATED = 8
-"""So many heads in a row that no request repeated, and no further one is remembered."""
 
 
 class HttpConnection(asyncio.Protocol):
     """Owned by the loop; tells `server` when it comes and goes."""
+
+    _body_of = _body_from = 0.0
+    """Which body was seen coming in, by when its request began; and since when it is timed."""
+    _body_had_bytes = 0
+    """What of it was there then."""
 
     def __init__(
         self,
@@ -48,32 +44,16 @@ class HttpConnection(asyncio.Protocol):
         connections: set[HttpConnection],
     ) -> None:
         self._loop = loop
-        self._max_body_bytes = max_body_bytes
-        self._on_request = on_request
-        self._on_refused = on_refused
+        self._serve = on_request
+        self._serve_refusal = on_refused
         self._connections = connections
+        self._reader = RequestReader(max_body_bytes, self)
         self._lingering: asyncio.TimerHandle | None = None
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._incoming: Exchange | None = None
-        self._chunks: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._field_bytes = 0
-        self._is_in_head = False
-        self._head_since = 0.0
-        self._read_ended_a_message = False
-        self._begun_in_read = 0
-        self._parsed_in_read: RequestHead | None = None
-        self._pattern: HeadPattern | None = None
-        self._unrepeated = 0
-        self._missing_bytes = 0
-        """Of a body whose head was not parsed; the parser does not know of it."""
         self._current: Exchange | None = None
         self._pipelined: deque[Exchange] = deque()
         self._refused: int | None = None
         self._is_starting = False
-        self._is_discarding = False
         self._is_ending = False
         self._is_half_closed = False
         self._is_draining = False
@@ -117,8 +97,8 @@ class HttpConnection(asyncio.Protocol):
         last = self._pipelined[-1] if self._pipelined else self._current
         if transport is None or last is None or self._is_ending or self.is_secure:
             return False
-        self._is_discarding = self._is_half_closed = True
-        self._incoming = None
+        self._is_half_closed = True
+        self._reader.end()
         if self._refused is None:
             last.keep_alive = False
         current = self._current
@@ -135,78 +115,8 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        while data and not self._is_discarding:
-            self._since = time.monotonic()
-            if self._missing_bytes:
-                data = self._take_body(data)
-            elif self._pattern is None or self._incoming is not None:
-                self._parse(data)
-                return
-            elif self._pattern.matches(data):
-                data = self._repeat(self._pattern, data)
-            else:
-                self._parse(data)
-                return
-
-    def _repeat(self, pattern: HeadPattern, data: bytes) -> bytes:
-        """Begin a request whose head is known; returns what of `data` belongs to the next one."""
-        self._unrepeated = 0
-        head = pattern.head
-        start = len(pattern.raw)
-        end = start + head.body_bytes
-        if head.body_bytes > self._max_body_bytes:
-            self._refuse(413)
-            return b""
-        exchange = Exchange(self, head)
-        if len(data) < end:
-            self._incoming = exchange
-            self._head_since = self._since
-            self._missing_bytes = end - len(data)
-            self._chunks = [data[start:]]
-            return b""
-        exchange.body = data[start:end]
-        self._completed(exchange)
-        return data[end:] if len(data) > end else b""
-
-    def _take_body(self, data: bytes) -> bytes:
-        """Take what of `data` belongs to the body that is coming in; returns the rest."""
-        missing = self._missing_bytes
-        self._chunks.append(data if len(data) <= missing else data[:missing])
-        self._missing_bytes = max(0, missing - len(data))
-        exchange = self._incoming
-        if not self._missing_bytes and exchange is not None:
-            self._incoming = None
-            exchange.body = b"".join(self._chunks)
-            self._chunks = []
-            self._completed(exchange)
-        return data[missing:]
-
-    def _parse(self, data: bytes) -> None:
-        self._begin_read()
-        try:
-            self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(400)
-            return
-        if self._is_in_head and not self._read_ended_a_message:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431)
-        elif self._parsed_in_read is not None and self._begun_in_read == 1:
-            self._remember(self._parsed_in_read, data)
-
-    def _begin_read(self) -> None:
-        self._read_ended_a_message = False
-        self._begun_in_read = 0 if self._incoming is None else 1
-        self._parsed_in_read = None
-
-    def _remember(self, head: RequestHead, data: bytes) -> None:
-        """Know this head again: `data` begins with it, all of it, and has no other."""
-        self._unrepeated += 1
-        if self._unrepeated <= _MAX_UNREPEATED:
-            self._pattern = HeadPattern.of(head, data[: data.find(b"\r\n\r\n") + 4])
-        else:
-            self._pattern = None
+        self._since = time.monotonic()
+        self._reader.feed(data, self._since)
 
     def pause_writing(self) -> None:
         """Called by the loop: the client does not take its answers. No further one is begun."""
@@ -217,121 +127,35 @@ class HttpConnection(asyncio.Protocol):
         self._is_paused = False
         self._start_next()
 
-    def _feed(self, data: bytes) -> None:
-        while True:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                if self._incoming is None:
-                    return
-                data = self._without_upgrade(self._incoming) + data[upgrade.args[0] :]
-            else:
-                return
+    # --- what was read ----------------------------------------------------------------------------
 
-    def _without_upgrade(self, asking: Exchange) -> bytes:
-        version = self._parser.get_http_version()
-        self._parser = httptools.HttpRequestParser(self)
-        return without_upgrade(asking.method, asking.target, version, asking.head.headers)
-
-    # --- httptools --------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """Called by the parser."""
-        self._incoming = Exchange(self, RequestHead(b"", b""))
-        self._begun_in_read += 1
-        self._chunks = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._field_bytes = 0
-        self._is_in_head = True
-        self._head_since = self._since  # whole heads are timed, not reads: trickling buys nothing
-
-    def on_url(self, url: bytes) -> None:
-        """Called by the parser, perhaps with a piece at a time."""
-        if self._incoming is not None and not self._is_discarding:
-            head = self._incoming.head
-            head.target += url
-            if len(head.target) > MAX_TARGET_BYTES:
-                self._refuse(414)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser. After the body of a chunked request, trailers come here too."""
-        if self._incoming is None or self._is_discarding or not self._is_in_head:
-            return
-        headers = self._incoming.head.headers
-        headers.append((name, value))
-        self._field_bytes += len(name) + len(value)
-        if len(headers) > MAX_FIELDS or self._field_bytes > MAX_HEAD_BYTES:
-            self._refuse(431)
-
-    def on_headers_complete(self) -> None:
-        """Called by the parser."""
-        exchange = self._incoming
-        self._is_in_head = False
-        if exchange is None or self._is_discarding:
-            return
-        head = exchange.head
-        head.method = self._parser.get_method()
-        if head.method == b"CONNECT":
-            self._refuse(400)  # no tunnel is opened here
-            return
-        if self._parser.should_upgrade():
-            return  # this head comes again, see `_without_upgrade`
-        exchange.is_head = head.method == b"HEAD"
-        head.takes_chunks = self._parser.get_http_version() == "1.1"
-        head.keep_alive = exchange.keep_alive = self._parser.should_keep_alive()
-        if not is_unambiguous(head.headers):
-            self._refuse(400)
-            return
-        length = head.header(b"content-length")
-        if length:
-            head.body_bytes = int(length)
-            if head.body_bytes > self._max_body_bytes:
-                self._refuse(413)
-                return
-        expect = head.header(b"expect")
-        head.is_reframed = not length or expect != b""
-        if expect:
-            if expect.lower() != b"100-continue":
-                self._refuse(417)
-            elif self._transport is not None and self._current is None:
-                self._transport.write(CONTINUE)
-        self._parsed_in_read = head
-
-    def on_body(self, chunk: bytes) -> None:
-        """Called by the parser."""
-        if self._is_discarding:
-            return
-        self._chunks.append(chunk)
-        self._body_bytes += len(chunk)
-        if self._body_bytes > self._max_body_bytes:
-            self._refuse(413)
-
-    def on_message_complete(self) -> None:
-        """Called by the parser."""
-        if self._parser.should_upgrade():
-            return
-        self._read_ended_a_message = True
-        exchange, self._incoming = self._incoming, None
-        if exchange is None or self._is_discarding:
-            return
-        chunks = self._chunks
-        exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
-        self._completed(exchange)
-
-    def _completed(self, exchange: Exchange) -> None:
+    def on_request(self, head: RequestHead, body: bytes) -> None:
         """A whole request is here: it is served, or waits for its turn."""
+        exchange = Exchange(self, head)
+        exchange.body = body
         exchange.received_at = self._since
-        if self._is_draining:
-            exchange.keep_alive = False
+        exchange.keep_alive = head.keep_alive and not self._is_draining
+        exchange.is_head = head.method == b"HEAD"
         if self._current is None and not self._is_paused:
             self._current = exchange
-            self._on_request(exchange)
+            self._serve(exchange)
             return
         self._pipelined.append(exchange)
         if len(self._pipelined) == _MAX_PIPELINED and self._transport is not None:
             self._transport.pause_reading()
+
+    def on_expect(self) -> None:
+        """The client waits for a word before it sends the body; what it does next is its risk."""
+        if self._transport is not None and self._current is None:
+            self._transport.write(CONTINUE)
+
+    def on_refused(self, status: int) -> None:
+        """What comes is no request. What came before goes first."""
+        if self._transport is None:
+            return
+        self._refused = status
+        if not self._pipelined and self._may_start():
+            self._answer_refusal(status)
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -381,7 +205,7 @@ class HttpConnection(asyncio.Protocol):
             if len(self._pipelined) == _MAX_PIPELINED and self._transport is not None:
                 self._transport.resume_reading()
             self._current = self._pipelined.popleft()
-            self._on_request(self._current)
+            self._serve(self._current)
         self._is_starting = False
         if self._refused is not None and self._may_start():
             self._answer_refusal(self._refused)
@@ -389,29 +213,19 @@ class HttpConnection(asyncio.Protocol):
     def _may_start(self) -> bool:
         return not (self._current or self._is_ending or self._is_paused)
 
-    def _refuse(self, status: int) -> None:
-        """Read no further: what follows cannot be told apart. What came before goes first."""
-        if self._is_discarding or self._transport is None:
-            return
-        self._is_discarding = True
-        self._incoming = None
-        self._chunks = []
-        self._refused = status
-        if not self._pipelined and self._may_start():
-            self._answer_refusal(status)
-
     def _answer_refusal(self, status: int) -> None:
         self._refused = None
         self._current = Exchange(self, RequestHead(b"", b""))
         self._current.keep_alive = False
-        self._on_refused(self._current, status)
+        self._serve_refusal(self._current, status)
 
     def _end(self) -> None:
         """Close so that the client can still read the answer while it goes on sending."""
         transport = self._transport
         if transport is None:
             return
-        self._is_discarding = self._is_ending = True
+        self._is_ending = True
+        self._reader.end()
         if transport.can_write_eof() and not self._is_half_closed:
             transport.write_eof()
             transport.resume_reading()  # many pipelined requests may have paused it
@@ -432,16 +246,29 @@ class HttpConnection(asyncio.Protocol):
             self._check_taken(transport, unsent_bytes, now, timeouts.write_s)
             return
         self._taken_at = None
-        if self._current is not None or self._is_discarding:
+        reader = self._reader
+        if self._current is not None:
+            self._body_of = 0.0  # whoever waits for an answer need not be read from meanwhile
+        elif reader.is_over:
             return
-        if self._is_in_head:
-            if now - self._head_since > timeouts.head_s:
+        elif reader.is_in_head:
+            if now - reader.since > timeouts.head_s:
                 transport.close()
-        elif self._incoming is not None:
-            if now - self._since > timeouts.body_s:
-                self._refuse(408)
+        elif reader.is_in_body:
+            self._check_body(now, timeouts)
         elif now - self._since > timeouts.idle_s:
             transport.close()
+
+    def _check_body(self, now: float, timeouts: Timeouts) -> None:
+        """Refuse a body that has stopped coming, or comes more slowly than anybody means to."""
+        reader = self._reader
+        if self._body_of != reader.since:
+            self._body_of, self._body_from = reader.since, now
+            self._body_had_bytes = reader.body_bytes
+        age_s, come_bytes = now - self._body_from, reader.body_bytes - self._body_had_bytes
+        is_slow = come_bytes < (age_s - timeouts.body_grace_s) * timeouts.body_bytes_per_s
+        if is_slow or now - self._since > timeouts.body_s or age_s > timeouts.whole_body_s:
+            reader.refuse(408)
 
     def _check_taken(
         self, transport: asyncio.Transport, unsent_bytes: int, now: float, write_s: float
@@ -472,8 +299,8 @@ class HttpConnection(asyncio.Protocol):
         """Refuse what is still coming in or being served; answers that are there still leave."""
         current = self._current
         if current is None:
-            if self._incoming is not None:
-                self._refuse(503)
+            if self._reader.is_in_head or self._reader.is_in_body:
+                self._reader.refuse(503)
             elif self._is_idle:
                 self._end()
             return
@@ -483,7 +310,7 @@ class HttpConnection(asyncio.Protocol):
         if current.begun_status:
             current.cut()
         else:
-            self._on_refused(current, 503)
+            self._serve_refusal(current, 503)
         if gone is not None:
             gone()
 
@@ -495,7 +322,8 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _is_idle(self) -> bool:
-        return not (self._current or self._incoming or self._is_discarding)
+        reader = self._reader
+        return not (self._current or reader.is_in_head or reader.is_in_body or reader.is_over)
 
     def abort(self) -> None:
         """Close now."""

@@ -23,6 +23,12 @@ class Timeouts:
     """From the first byte of a request to the end of its headers; also for a TLS handshake."""
     body_s: float = 30.0
     """Without a byte, in the middle of a body."""
+    body_grace_s: float = 10.0
+    """Until then a body may come as slowly as it likes."""
+    body_bytes_per_s: float = 1024.0
+    """After that it must have come as fast as this on the whole."""
+    whole_body_s: float = 300.0
+    """For all of a body."""
     write_s: float = 30.0
     """Without taking a byte of an answer."""
 

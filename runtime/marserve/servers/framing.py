@@ -1,11 +1,19 @@
-"""What framing needs beside a parser: ambiguous heads, heads without upgrade, chunks. Pure."""
+"""What framing needs beside a parser: which heads can be read in one way only, chunks. Pure."""
 
 from __future__ import annotations
+
+import re
+from typing import Final
 
 from marserve.servers.request_head import Field
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+_LENGTH: Final = re.compile(rb"[0-9]{1,19}")
+_HOST: Final = re.compile(rb"[0-9A-Za-z\-._~%!$&'()*+,;=:\[\]]*")
+_FORMS: Final = (b"/", b"http://", b"https://")
+"""How a target begins that this server could be asked for: a path, or the whole address, which
+servers must understand (RFC 9112, 3.2.2)."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -13,30 +21,29 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def is_unambiguous(headers: list[Field]) -> bool:
-    """Whether everybody on the way must understand the head alike: one host, plain chunks."""
-    hosts = 0
+def is_unambiguous(method: bytes, target: bytes, version: str, headers: list[Field]) -> bool:
+    """Whether everybody on the way must understand the head alike.
+
+    One host, one plain length or chunks and never both, a target of the form that requests to a
+    server have, and a version that is spoken here.
+    """
+    if version not in ("1.1", "1.0") or method == b"CONNECT":
+        return False
+    if not target.lower().startswith(_FORMS):
+        return False
+    hosts = lengths = codings = 0
     for name, value in headers:
         match len(name), name.lower():
             case 4, b"host":
                 hosts += 1
-            case 17, b"transfer-encoding" if _codings(value) != [b"chunked"]:
-                return False
-    return hosts <= 1
-
-
-def without_upgrade(method: bytes, target: bytes, version: str, headers: list[Field]) -> bytes:
-    """The head that asked for another protocol, less that wish, to be parsed again.
-
-    A parser reads no body after such a head, and would take the body for a request. None but this
-    protocol is spoken here, in which the client then goes on (RFC 9110, 7.8).
-    """
-    lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
-    lines += [b"%s: %s" % field for field in headers if field[0].lower() != b"upgrade"]
-    return b"\r\n".join((*lines, b"", b""))
-
-
-def _codings(value: bytes) -> list[bytes]:
-    """The elements of a list field; empty ones do not count."""
-    elements = [element.strip(b" \t").lower() for element in value.split(b",")]
-    return [element for element in elements if element]
+                if not _HOST.fullmatch(value.strip(b" \t")):
+                    return False
+            case 14, b"content-length":
+                lengths += 1
+                if not _LENGTH.fullmatch(value.strip(b" \t")):
+                    return False
+            case 17, b"transfer-encoding":
+                codings += 1
+                if version == "1.0" or value.strip(b" \t").lower() != b"chunked":
+                    return False
+    return lengths + codings <= 1 and (hosts == 1 or (version == "1.0" and not hosts))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marserve.servers import connection as connections
+from marserve.servers import request_reader
 from marserve.servers.connection import HttpConnection
 from marserve.servers.request_head import MAX_REPEATED_BYTES, HeadPattern, RequestHead
+from marserve.servers.request_reader import RequestReader
 
 MAX_BODY_BYTES = 50
 
@@ -134,7 +135,7 @@ class Transport(asyncio.Transport):
 
 def told_of(reads, most_unrepeated, monkeypatch):
     """What a connection makes of these reads: its exchanges and what it wrote."""
-    monkeypatch.setattr(connections, "_MAX_UNREPEATED", most_unrepeated)
+    monkeypatch.setattr(request_reader, "_MAX_UNREPEATED", most_unrepeated)
     told = []
     loop = asyncio.new_event_loop()
     try:
@@ -212,9 +213,9 @@ def test_repeated_heads_change_nothing_but_the_time_it_takes(sent, data):
 
 def test_a_repeated_head_is_not_parsed(monkeypatch):
     fed = []
-    parse = HttpConnection._parse
+    begin = RequestReader._begin
     monkeypatch.setattr(
-        HttpConnection, "_parse", lambda self, data: (fed.append(data), parse(self, data))
+        RequestReader, "_begin", lambda self, *read: (fed.append(read[0]), begin(self, *read))[1]
     )
     sent = [head(*PLAIN) + b"x" * 12] * 5
     told, _ = told_of(sent, 8, monkeypatch)
