@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def checked(archive: Path, key: Path) -> str:
-    """"fine", or the reason why the archive is refused."""
+    """ "fine", or the reason why the archive is refused."""
     check = SignatureCheck(signature_path(archive), trusted_keys((key,)))
     try:
         open_archive(archive, check=check).close()

@@ -210,8 +210,24 @@ class Server:
             time.sleep(0.02)
 
     def children(self) -> list[psutil.Process]:
+        """Zygotes, workers and what they have started."""
+        return [child for child in self._family() if not _is_warden(child)]
+
+    def wardens(self) -> list[psutil.Process]:
+        """The process that clears up after the server; none for the moment it is replaced."""
+        return [child for child in self._family() if _is_warden(child)]
+
+    def _family(self) -> list[psutil.Process]:
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def _is_warden(process: psutil.Process) -> bool:
+    try:
+        by_name = process.name() == "marserve-warden"
+        return by_name or "marserve.workers.warden" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 class Crowd:

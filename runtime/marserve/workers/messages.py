@@ -211,5 +211,12 @@ class Kill(msgspec.Struct, array_like=True, frozen=True, tag=5):
     pid: int
 
 
+class SpawnFailed(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """There is no such worker: the kernel refused one more process."""
+
+    worker: str
+    message: str
+
+
 ToZygote = Spawn | Kill
-FromZygote = ZygoteReady | Spawned | Exited
+FromZygote = ZygoteReady | Spawned | SpawnFailed | Exited

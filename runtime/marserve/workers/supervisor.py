@@ -1,4 +1,4 @@
-"""The only module that starts processes: zygotes, and workers through them.
+"""The module that starts processes: zygotes, workers through them, and (`guard.py`) the warden.
 
 One zygote per set of preloaded modules, started when the first worker needs it. The zygote forks,
 signals and reaps (`zygote.py`); what it reports arrives here on the event loop. All methods run
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import array
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from marserve.errors import LoadFailed
 from marserve.refs import ModelRef
 from marserve.workers.channel import Channel
 from marserve.workers.frames import Frame
+from marserve.workers.guard import Guard
 from marserve.workers.messages import (
     MAX_DATAGRAM_BYTES,
     Exited,
@@ -36,7 +39,9 @@ from marserve.workers.messages import (
     Kill,
     Spawn,
     Spawned,
+    SpawnFailed,
     ToZygote,
+    ZygoteReady,
 )
 from marserve.workers.output_allowance import OutputAllowance
 
@@ -46,8 +51,12 @@ _STREAMS = {"stdout": logging.INFO, "stderr": logging.WARNING}
 """In the order of descriptors; the level of what comes over each."""
 _MAX_LINE_BYTES = 8192
 _RETRY_S = 0.05
+_DEAF_S = 2.0
+"""How long a zygote may leave a message unread until it is woken up, and …"""
+_DEAF_FOR_GOOD_S = 10.0
+"""… how long after that until it is ended."""
 
-_BOOT = "import sys; sys.path += sys.argv[4:]; from marserve.workers.zygote import main; main()"
+_BOOT = "import sys; sys.path += sys.argv[5:]; from marserve.workers.zygote import main; main()"
 """Our packages go to the end of the path, where they hide nothing, and the working directory does
 not get on it at all (`-P`)."""
 PACKAGE_ROOTS = sorted(
@@ -105,6 +114,14 @@ class Supervisor:
         self.environ = dict(environ)
         """What every worker inherits."""
         self._zygotes: dict[tuple[str, tuple[str, ...]], Zygote] = {}
+        self._guard: Guard | None = None
+
+    @property
+    def guard(self) -> Guard:
+        """What sees to it that nothing outlives the server; there from the first use on."""
+        if self._guard is None:
+            self._guard = Guard(PACKAGE_ROOTS)
+        return self._guard
 
     async def spawn(
         self,
@@ -133,7 +150,7 @@ class Supervisor:
         """
         zygote = self._zygotes.get((python, preload))
         if zygote is None or zygote.is_gone:
-            zygote = Zygote(python, preload, self.environ)
+            zygote = Zygote(python, preload, self.environ, self.guard)
             self._zygotes[python, preload] = zygote
         return await zygote.spawn(ref, Spawn(worker, list(command), dict(environ or {}), needs))
 
@@ -144,18 +161,25 @@ class Supervisor:
             zygote.hang_up()
         for zygote in zygotes.values():
             await asyncio.to_thread(zygote.wait)
+        if self._guard is not None:
+            await self._guard.close()
 
 
 class Zygote:
     """The server's end of one zygote process."""
 
-    def __init__(self, python: str, preload: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, python: str, preload: tuple[str, ...], environ: Mapping[str, str], guard: Guard
+    ) -> None:
+        self._guard = guard
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         self._spawning: dict[str, tuple[asyncio.Future[WorkerProcess], socket.socket]] = {}
         self._workers: dict[int, asyncio.Future[int]] = {}
         self._answers: msgspec.msgpack.Decoder[FromZygote] = msgspec.msgpack.Decoder(FromZygote)
+        self._is_ready = False
+        self._deaf_check: asyncio.TimerHandle | None = None
         self.is_gone = False
         try:
             self._process = subprocess.Popen(
@@ -166,10 +190,11 @@ class Zygote:
                     _BOOT,
                     str(theirs.fileno()),
                     str(os.getpid()),
+                    str(guard.server),
                     ",".join(preload),
                     *PACKAGE_ROOTS,
                 ],
-                env=dict(environ),
+                env={**environ, **guard.environ},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -207,6 +232,7 @@ class Zygote:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         try:
             self._control.sendmsg([msgspec.msgpack.encode(message)], rights if descriptors else [])
+            self._be_heard()
         except BlockingIOError as error:
             if descriptors:
                 raise LoadFailed("No worker process could be started: too many at once.") from error
@@ -219,14 +245,36 @@ class Zygote:
         """Tell the zygote to end, and its workers with it."""
         if not self.is_gone:
             self._control.shutdown(socket.SHUT_WR)
+            self._process.send_signal(signal.SIGCONT)  # somebody may have stopped it
 
-    def wait(self, timeout_s: float = 10.0) -> None:
+    def wait(self, timeout_s: float = 5.0) -> None:
         """Block until the process has ended; kill it when it does not within `timeout_s`."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _be_heard(self) -> None:
+        """See to it that a zygote which is stopped or stuck holds up nobody for long."""
+        if self._is_ready and self._deaf_check is None:
+            self._deaf_check = self._loop.call_later(_DEAF_S, self._wake_if_deaf, False)
+
+    def _wake_if_deaf(self, was_woken: bool) -> None:
+        self._deaf_check = None
+        if self.is_gone or not self._has_unread():
+            return
+        if was_woken:
+            _log.error("the process that starts workers does nothing any more and is ended")
+            self._process.kill()  # the kernel ends its workers with it, and all are replaced
+            return
+        _log.warning("the process that starts workers does nothing and is woken up")
+        self._process.send_signal(signal.SIGCONT)
+        self._deaf_check = self._loop.call_later(_DEAF_FOR_GOOD_S, self._wake_if_deaf, True)
+
+    def _has_unread(self) -> bool:
+        count = fcntl.ioctl(self._control, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(count, sys.byteorder) > 0
 
     def _readable(self) -> None:
         while True:
@@ -251,18 +299,32 @@ class Zygote:
             else:
                 process = WorkerProcess(message.worker, message.pid, channel, exited, self)
                 born.set_result(process)
+        elif isinstance(message, SpawnFailed):
+            born, _ = self._spawning.get(message.worker, (None, None))
+            if born is not None and not born.done():
+                born.set_exception(
+                    LoadFailed(f"No worker process could be started: {message.message}.")
+                )
         elif isinstance(message, Exited):
             exited = self._workers.pop(message.pid)
             exited.set_result(message.status)
         else:
-            for problem in message.problems:
-                _log.warning("%s", problem)
+            self._ready(message)
+
+    def _ready(self, message: ZygoteReady) -> None:
+        self._is_ready = True
+        self._be_heard()
+        for problem in message.problems:
+            _log.warning("%s", problem)
 
     def _gone(self) -> None:
         self.is_gone = True
         self._loop.remove_reader(self._control)
         self._control.close()
+        if self._deaf_check is not None:
+            self._deaf_check.cancel()
         self._loop.run_in_executor(None, self.wait)  # it has ended, or is just about to
+        self._guard.end_all_of(self._workers)
         for exited in self._workers.values():
             exited.set_result(-1)
         self._workers.clear()

@@ -1,10 +1,11 @@
 """A process that has imported a framework once and forks workers from that warm state.
 
-Started by the supervisor as a fresh interpreter (`python -m marserve.workers.zygote FD MODULES`).
-It never starts threads, never initialises an accelerator and never runs user code before it has
-forked. It alone signals and reaps its workers, so a process id can never be mistaken for another's,
-and it reports how they ended. When its control socket ends, it ends them, and then itself; should
-it be killed, the kernel ends them.
+Started by the supervisor as a fresh interpreter, with the arguments that `main` reads. It never
+starts threads, never initialises an accelerator and never runs user code before it has forked. It
+alone signals and reaps its workers, so a process id can never be mistaken for another's, and it
+reports how they ended. With a worker ends what it started, also what has left its group. When the
+control socket ends, the zygote ends all workers, and then itself; should it be killed, the kernel
+ends its workers, and the supervisor or the warden what they leave.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from marserve.workers import child
+from marserve.workers import child, marks
 from marserve.workers.messages import (
     MAX_DATAGRAM_BYTES,
     PACKAGE_MISSING,
     Exited,
+    FromZygote,
     Kill,
     Spawn,
     Spawned,
+    SpawnFailed,
     ToZygote,
     ZygoteReady,
 )
@@ -50,7 +53,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def main() -> NoReturn:
     """Run until the server goes away."""
-    control_fd, server_pid, modules = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    control_fd, server_pid, server = (int(argument) for argument in sys.argv[1:4])
+    modules = sys.argv[4]
+    marks.put_on(server)
     die_with_parent(server_pid)  # an import may take long, and the control socket waits meanwhile
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
     control = socket.socket(fileno=control_fd)
@@ -61,7 +66,7 @@ def main() -> NoReturn:
     _send(control, ZygoteReady(time.monotonic() - started, problems))
     _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)  # from here on it must live to end its workers
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # and gets what dead launchers leave
-    zygote = _Zygote(control)
+    zygote = _Zygote(control, server)
     try:
         zygote.run()
     finally:
@@ -78,11 +83,11 @@ def die_with_parent(expected_parent: int) -> None:
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, server: int) -> None:
         self._control = control
+        self._server = server
         self._requests: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
         self._workers: set[int] = set()
-        self._has_launched = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -111,12 +116,16 @@ class _Zygote:
             self._kill(request.pid)
             return True
         descriptors = _descriptors(ancillary)
-        pid = self._fork(request, *descriptors)
-        self._workers.add(pid)
-        self._has_launched |= bool(request.command)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        _send(self._control, Spawned(request.worker, pid))
+        try:
+            pid = self._fork(request, *descriptors)
+        except OSError as error:  # too many processes, or too little memory for one more
+            _send(self._control, SpawnFailed(request.worker, str(error)))
+        else:
+            self._workers.add(pid)
+            _send(self._control, Spawned(request.worker, pid))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         return True
 
     def kill_all(self) -> None:
@@ -142,6 +151,7 @@ class _Zygote:
         # --- runs in the worker, which must never return into the zygote's frames ---
         try:
             die_with_parent(zygote_pid)
+            marks.put_on(self._server, os.getpid())
             os.setsid()  # a group of its own: whatever the handler starts can be ended with it
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -169,13 +179,12 @@ class _Zygote:
         self._sweep()
 
     def _sweep(self) -> None:
-        """End what ended launchers have left: their ranks lead groups that nobody else ends."""
-        if not self._has_launched:
-            return
+        """End what ended workers have left: it came here, whatever group it is in."""
         for pid in _children():
-            launcher = _launcher_of(pid) if pid not in self._workers else None
-            if launcher is not None and launcher not in self._workers:
-                os.kill(pid, signal.SIGKILL)  # a child that is not reaped: its number is its own
+            worker = _worker_of(pid) if pid not in self._workers else None
+            if worker is not None and worker not in self._workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)  # our child, not reaped: its number is its own
 
     def _reap_one(self) -> bool:
         """Whether somebody had ended: a worker, or what one has left behind."""
@@ -211,23 +220,28 @@ def _become(request: Spawn, stdout_fd: int, stderr_fd: int) -> NoReturn:
 
 def _children() -> list[int]:
     """The processes whose parent this one is, adopted ones included."""
-    own = str(os.getpid()).encode()
+    own = os.getpid()
+    with contextlib.suppress(OSError):  # not every kernel has this file
+        return [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_bytes().split()]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             stat = (folder / "stat").read_bytes()
-            if stat.rpartition(b")")[2].split()[1] == own:
+            if int(stat.rpartition(b")")[2].split()[1]) == own:
                 found.append(int(folder.name))
     return found
 
 
-def _launcher_of(pid: int) -> int | None:
-    """The launcher that a process comes from; None: it comes from none, or hides it."""
-    mark = LAUNCHER_VARIABLE.encode() + b"="
+def _worker_of(pid: int) -> int | None:
+    """The worker that a process comes from; None: it comes from none, or hides it."""
+    mark = marks.mark_of(pid)
+    if mark is not None and mark[1]:
+        return mark[1]
+    variable = LAUNCHER_VARIABLE.encode() + b"="
     with contextlib.suppress(OSError, ValueError):
-        for variable in Path("/proc", str(pid), "environ").read_bytes().split(b"\0"):
-            if variable.startswith(mark):
-                return int(variable.removeprefix(mark))
+        for entry in Path("/proc", str(pid), "environ").read_bytes().split(b"\0"):
+            if entry.startswith(variable):
+                return int(entry.removeprefix(variable))
     return None
 
 
@@ -262,7 +276,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int
     return channel_fd, stdout_fd, stderr_fd
 
 
-def _send(control: socket.socket, message: ZygoteReady | Spawned | Exited) -> None:
+def _send(control: socket.socket, message: FromZygote) -> None:
     try:
         control.send(msgspec.msgpack.encode(message))
     except (BrokenPipeError, ConnectionResetError):

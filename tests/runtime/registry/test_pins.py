@@ -15,7 +15,10 @@ A, B = "a" * 64, "b" * 64
         ("", {}),
         (f"{A}  m.mar\n", {"m.mar": A}),
         (f"{A} *m.mar", {"m.mar": A}),
-        (f"{A.upper()}  ./m.mar\r\n\n# made by hand\n{B}  with space.mar\n", {"m.mar": A, "with space.mar": B}),
+        (
+            f"{A.upper()}  ./m.mar\r\n\n# made by hand\n{B}  with space.mar\n",
+            {"m.mar": A, "with space.mar": B},
+        ),
         (f"SHA256 (m.mar) = {A}\n", {"m.mar": A}),
         (f"{A}  m.mar\n{A}  m.mar\n", {"m.mar": A}),
     ],
