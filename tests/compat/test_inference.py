@@ -311,7 +311,7 @@ def test_the_headers_of_an_answer_are_these_in_this_order(
     "ignored: the connection stays open",
     "clients that ask for the end wait for it",
 )
-@pytest.mark.parametrize("head", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\n"])
+@pytest.mark.parametrize("head", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
 def test_who_asks_for_the_end_of_the_connection_gets_it(served, head):
     got = served.exchange("inference", b"GET /ping %s\r\n" % head, 5.0)
 
@@ -320,7 +320,10 @@ def test_who_asks_for_the_end_of_the_connection_gets_it(served, head):
 
 
 def test_an_error_really_ends_the_connection(served):
-    got = served.exchange("inference", b"GET /nowhere HTTP/1.1\r\n\r\nGET /ping HTTP/1.1\r\n\r\n")
+    got = served.exchange(
+        "inference",
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /ping HTTP/1.1\r\nHost: x\r\n\r\n",
+    )
 
     assert got.count(b"HTTP/1.1 ") == 1
 
@@ -333,8 +336,8 @@ def test_an_error_really_ends_the_connection(served):
     "a client cannot tell otherwise which answer belongs to which request",
 )
 def test_pipelined_requests_are_answered_in_order(served):
-    asked = b"POST /predictions/acts/1.0/text HTTP/1.1\r\n\r\nGET /ping HTTP/1.1\r\n\r\n"
-    got = served.exchange("inference", asked + b"GET /nowhere HTTP/1.1\r\n\r\n")
+    asked = b"POST /predictions/acts/1.0/text HTTP/1.1\r\nHost: x\r\n\r\nGET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    got = served.exchange("inference", asked + b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert got.count(b"HTTP/1.1 ") == 3
     assert got.index(b"\xc3\xa9") < got.index(b"Healthy") < got.index(b"ResourceNotFound")
@@ -351,28 +354,28 @@ INVALID = error(400, "BadRequestException", "Invalid HTTP message.")
         "",
         400,
         INVALID,
-        raw=b"POST /ping HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        raw=b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
         title="a length that is no number",
     ),
     Case(
         "",
         400,
         INVALID,
-        raw=b"GET ping HTTP/1.1\r\n\r\n",
+        raw=b"GET ping HTTP/1.1\r\nHost: x\r\n\r\n",
         title="a target that is no path",
         differs=Differs("the request is wrong, not the server", status=500),
     ),
     Case(
         "",
         414,
-        raw=b"GET /" + b"t" * 9000 + b" HTTP/1.1\r\n\r\n",
+        raw=b"GET /" + b"t" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         title="a request line without end (8 KiB; TorchServe: 4 KiB)",
         differs=Differs("the status says which limit it was", status=400),
     ),
     Case(
         "",
         431,
-        raw=b"GET /ping HTTP/1.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
+        raw=b"GET /ping HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
         title="headers without end (32 KiB; TorchServe: 8 KiB)",
         differs=Differs("the status says which limit it was", status=400),
     ),
@@ -389,7 +392,7 @@ INVALID = error(400, "BadRequestException", "Invalid HTTP message.")
         "",
         417,
         Subset(type="BadRequestException"),
-        raw=b"POST /ping HTTP/1.1\r\nContent-Length: 1\r\nExpect: 200-ok\r\n\r\n",
+        raw=b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 200-ok\r\n\r\n",
         title="an expectation that cannot be met",
         differs=Differs("the answer says what is understood", body=b""),
     ),

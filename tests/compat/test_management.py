@@ -763,7 +763,7 @@ def test_what_was_taken_before_the_model_goes_is_answered(served, tmp_path):
     *(
         on_management(request, 405, NOT_ALLOWED)
         for request in (
-            *("PUT /models", "DELETE /models", "PATCH /models", "BREW /models"),
+            *("PUT /models", "DELETE /models", "PATCH /models"),
             *("OPTIONS /models", "POST /models/echo", "POST /models/echo/1.0"),
             *("PATCH /models/echo", "GET /", "PUT /workflows", "DELETE /workflows"),
         )

@@ -19,7 +19,8 @@ from marserve.protocols.faults import Fault, fault, fault_body
 from marserve.servers.environ import environ
 from marserve.servers.exchange import Exchange
 from marserve.servers.refusals import refusal
-from marserve.servers.wsgi import Publish, common_headers, fault_headers
+from marserve.servers.wsgi import Publish
+from marserve.servers.wsgi_headers import common_headers, fault_headers
 
 MAX_WAITING = 100
 """How many requests may wait for a thread; one more is told to come back."""

@@ -15,6 +15,7 @@ from typing import Final, cast
 from marserve.servers.exchange import Exchange, Timeouts
 from marserve.servers.framing import CONTINUE
 from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
+from marserve.servers.pace import Pace, Verdict
 from marserve.servers.parting import has_unread
 from marserve.servers.request_head import RequestHead
 from marserve.servers.request_reader import RequestReader
@@ -30,11 +31,6 @@ _DRAIN_LINGER_S: Final = 1.0
 class HttpConnection(asyncio.Protocol):
     """Owned by the loop; tells `server` when it comes and goes."""
 
-    _body_of = _body_from = 0.0
-    """Which body was seen coming in, by when its request began; and since when it is timed."""
-    _body_had_bytes = 0
-    """What of it was there then."""
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -48,6 +44,7 @@ class HttpConnection(asyncio.Protocol):
         self._serve_refusal = on_refused
         self._connections = connections
         self._reader = RequestReader(max_body_bytes, self)
+        self._pace = Pace()
         self._lingering: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._current: Exchange | None = None
@@ -215,7 +212,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer_refusal(self, status: int) -> None:
         self._refused = None
-        self._current = Exchange(self, RequestHead(b"", b""))
+        self._current = Exchange(self, self._reader.refused_head)
         self._current.keep_alive = False
         self._serve_refusal(self._current, status)
 
@@ -246,29 +243,14 @@ class HttpConnection(asyncio.Protocol):
             self._check_taken(transport, unsent_bytes, now, timeouts.write_s)
             return
         self._taken_at = None
-        reader = self._reader
         if self._current is not None:
-            self._body_of = 0.0  # whoever waits for an answer need not be read from meanwhile
-        elif reader.is_over:
+            self._pace.restart()  # whoever waits for an answer need not be read from meanwhile
             return
-        elif reader.is_in_head:
-            if now - reader.since > timeouts.head_s:
+        match self._pace.verdict(self._reader, self._since, now, timeouts):
+            case Verdict.CLOSE:
                 transport.close()
-        elif reader.is_in_body:
-            self._check_body(now, timeouts)
-        elif now - self._since > timeouts.idle_s:
-            transport.close()
-
-    def _check_body(self, now: float, timeouts: Timeouts) -> None:
-        """Refuse a body that has stopped coming, or comes more slowly than anybody means to."""
-        reader = self._reader
-        if self._body_of != reader.since:
-            self._body_of, self._body_from = reader.since, now
-            self._body_had_bytes = reader.body_bytes
-        age_s, come_bytes = now - self._body_from, reader.body_bytes - self._body_had_bytes
-        is_slow = come_bytes < (age_s - timeouts.body_grace_s) * timeouts.body_bytes_per_s
-        if is_slow or now - self._since > timeouts.body_s or age_s > timeouts.whole_body_s:
-            reader.refuse(408)
+            case Verdict.REFUSE:
+                self._reader.refuse(408)
 
     def _check_taken(
         self, transport: asyncio.Transport, unsent_bytes: int, now: float, write_s: float

@@ -28,7 +28,9 @@ class Timeouts:
     body_bytes_per_s: float = 1024.0
     """After that it must have come as fast as this on the whole."""
     whole_body_s: float = 300.0
-    """For all of a body."""
+    """For all of a body, unless the port takes ones that need longer."""
+    large_body_bytes_per_s: float = 1024.0 * 1024
+    """How fast the largest body must come that the port takes."""
     write_s: float = 30.0
     """Without taking a byte of an answer."""
 

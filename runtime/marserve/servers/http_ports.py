@@ -16,11 +16,11 @@ from typing import Final, Protocol
 from wsgiref.types import WSGIApplication
 
 from marserve.addresses import Address
-from marserve.servers import wsgi
 from marserve.servers.bridge import WsgiBridge
 from marserve.servers.http import HttpServer
 from marserve.servers.shared import Front, SharedFront
 from marserve.servers.wsgi import Publish, WsgiServer
+from marserve.servers.wsgi_channel import MAX_BODY_BYTES
 
 INFERENCE: Final = "inference"
 MANAGEMENT: Final = "management"
@@ -111,7 +111,7 @@ class _LoopPort:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.names = frozenset(names)
-        limit = max_request_bytes if INFERENCE in names else wsgi.MAX_BODY_BYTES
+        limit = max_request_bytes if INFERENCE in names else MAX_BODY_BYTES
         self._bridges = {
             name: WsgiBridge(apis.apps[name], _THREADS[name], name, apis.publish, limit)
             for name in names

@@ -18,7 +18,7 @@ from marserve.protocols import openapi, parameters
 from marserve.protocols import workflows as workflow_wire
 from marserve.protocols.faults import Fault, fault, fault_body, torchserve_json
 from marserve.servers.control_plane import ControlPlane, WorkflowPlane
-from marserve.servers.wsgi import fault_headers
+from marserve.servers.wsgi_headers import fault_headers
 
 Renew = Callable[[str, str | None], None]
 """Draws a new key of a type, for the bearer of an Authorization header; raises if that is wrong."""

@@ -61,9 +61,10 @@ class RequestReader:
     _blank_lines = 0
 
     def __init__(self, max_body_bytes: int, owner: Owner) -> None:
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._owner = owner
-        self._head = RequestHead(b"", b"")
+        self._head = self.refused_head = RequestHead(b"", b"")
+        """What is known of the request that was refused; empty if it was not understood."""
         self._pieces: list[bytes] = []
         self._pattern: HeadPattern | None = None
         self._unrepeated = 0
@@ -116,7 +117,8 @@ class RequestReader:
         head = pattern.head
         start = len(pattern.raw)
         end = start + head.body_bytes
-        if head.body_bytes > self._max_body_bytes:
+        if head.body_bytes > self.max_body_bytes:
+            self.refused_head = head
             return self.refuse(413)
         if len(data) < end:
             self.since = now
@@ -128,6 +130,7 @@ class RequestReader:
     # --- any other head ---------------------------------------------------------------------------
 
     def _begin(self, data: bytes, now: float) -> bytes:
+        self._head = self.refused_head = RequestHead(b"", b"")
         if self._held:
             data, self._held = self._held + data, b""
         if data[0] in b"\r\n":
@@ -135,7 +138,6 @@ class RequestReader:
         self.is_in_head = True
         self.since = now  # whole heads are timed, not reads: trickling buys nothing
         self._blank_lines = 0
-        self._head = RequestHead(b"", b"")
         self._parser = httptools.HttpRequestParser(self)
         self._head_bytes = 0
         self._line_bytes = 0
@@ -214,10 +216,11 @@ class RequestReader:
             return 431
         if not is_unambiguous(head.method, head.target, version, headers):
             return 400
+        self.refused_head = head
         head.takes_chunks = version == "1.1"
         length, expect = head.header(b"content-length"), head.header(b"expect")
         head.body_bytes = int(length or b"0")
-        if head.body_bytes > self._max_body_bytes:
+        if head.body_bytes > self.max_body_bytes:
             return 413
         head.is_reframed = not length or expect != b""
         return 417 if expect and expect.lower() != b"100-continue" else 0
@@ -233,10 +236,11 @@ class RequestReader:
     def _await(self, head: RequestHead) -> None:
         """The head is there: its request is whole, or its body comes next."""
         self._head = head
+        self.refused_head = head
         if head.body_bytes:
             self._missing_bytes = head.body_bytes
         elif head.is_reframed and head.header(b"transfer-encoding"):
-            self._chunked = ChunkedBody(self._max_body_bytes)
+            self._chunked = ChunkedBody(self.max_body_bytes)
         else:
             self._owner.on_request(head, b"")
             return

@@ -1,7 +1,7 @@
 """Serves one WSGI application on waitress, in a thread of its own.
 
-Owns the listening socket it is given, and what all answers of the control ports share: their
-headers, the error body, the `HttpAnswered` event. Knows no route and no model.
+Owns the listening socket it is given, and what all answers of the control ports share: the error
+body, the `HttpAnswered` event. Knows no route and no model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from waitress import wasyncore  # type: ignore[import-untyped]  # waitress ships no types
-from waitress.channel import HTTPChannel  # type: ignore[import-untyped]  # as above
 from waitress.server import create_server  # type: ignore[import-untyped]  # as above
-from waitress.task import ErrorTask  # type: ignore[import-untyped]  # as above
 
 from marserve.events import Event, HttpAnswered
 from marserve.protocols.faults import Fault, fault, fault_body
+from marserve.servers.exchange import Timeouts
 from marserve.servers.parting import HANDSHAKE_S, refuse_new
+from marserve.servers.wsgi_channel import Channel
+from marserve.servers.wsgi_headers import common_headers, fault_headers
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -35,13 +35,7 @@ Publish = Callable[[Event], None]
 
 _log = logging.getLogger("marserve.servers.wsgi")
 
-MAX_BODY_BYTES = 1024 * 1024
-"""What a request to a control port may carry."""
-
 _LIMITS: dict[str, Any] = {
-    "max_request_header_size": 32 * 1024,
-    "max_request_body_size": MAX_BODY_BYTES + 1,  # waitress refuses what is as large as this
-    "inbuf_overflow": 2 * MAX_BODY_BYTES,  # no body goes to a temporary file
     "connection_limit": 100,
     "channel_timeout": 30,
     "cleanup_interval": 5,
@@ -52,16 +46,10 @@ _LIMITS: dict[str, Any] = {
     "log_socket_errors": False,
 }
 
-_LINGER_S = 5.0
-
-_TOO_LARGE = f"The request body is larger than {MAX_BODY_BYTES} bytes, the limit of this port."
-_REFUSALS = {
-    400: Fault(400, "BadRequestException", "Invalid HTTP message."),
-    413: Fault(413, "RequestTooLargeException", _TOO_LARGE),
-    431: Fault(431, "BadRequestException", "The request line and headers are too large."),
-    501: Fault(501, "BadRequestException", "This transfer encoding is not supported."),
-    500: Fault(500, "InternalServerException", "The request could not be served."),
-}
+_TIMEOUTS = Timeouts(idle_s=30.0)
+_CHECK_S = 1.0
+_EVICTED = 8
+"""So many idle connections make room at a time when there are as many as there may be."""
 
 
 class WsgiServer:
@@ -85,6 +73,7 @@ class WsgiServer:
         self._stopping = threading.Event()
         self._drain_s = 0.0
         self._is_shared = False
+        self._checked_at = time.monotonic()
         self._thread = threading.Thread(target=self._serve, name=f"{name}-http", daemon=True)
 
     def start(self) -> None:
@@ -92,7 +81,7 @@ class WsgiServer:
         server: Any = create_server(
             self._app, map=self._map, sockets=[self._sock], threads=self._threads, **_LIMITS
         )
-        server.channel_class = _Channel
+        server.channel_class = Channel
         server.refused = self._refused
         self._server = server
         self._thread.start()
@@ -120,7 +109,8 @@ class WsgiServer:
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+            wasyncore.loop(timeout=_CHECK_S, use_poll=True, map=self._map, count=1)
+            self._check_time()
         deadline = time.monotonic() + self._drain_s
         if not self._is_shared:
             self._take_the_rest()
@@ -141,6 +131,20 @@ class WsgiServer:
         end = time.monotonic() + min(HANDSHAKE_S, self._drain_s)
         while time.monotonic() < end:
             wasyncore.loop(timeout=0.01, use_poll=True, map=self._map, count=1)
+
+    def _check_time(self) -> None:
+        """End what takes too long; and if all room is taken, what idles longest."""
+        now = time.monotonic()
+        if now - self._checked_at < _CHECK_S:
+            return
+        self._checked_at = now
+        channels = list(self._server.active_channels.values())
+        for channel in channels:
+            channel.check_time(now, _TIMEOUTS)
+        if self._server.in_connection_overflow:
+            idle = sorted((c for c in channels if c.is_idle), key=lambda c: c.idle_since)
+            for channel in idle[:_EVICTED]:
+                channel.will_close = True
 
     def _busy(self) -> bool:
         channels = self._server.active_channels.values()
@@ -182,93 +186,6 @@ def fault_answer(
     body = fault_body(fault)
     start_response(_status_line(fault.status), fault_headers(fault, body), exc_info)
     return [body]
-
-
-def fault_headers(fault: Fault, body: bytes) -> list[tuple[str, str]]:
-    """The headers that belong to an error body."""
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    if fault.retry_after_s is not None:
-        headers.append(("Retry-After", str(fault.retry_after_s)))
-    if fault.status == 401:
-        headers.append(("WWW-Authenticate", "Bearer"))
-    return headers
-
-
-def common_headers() -> list[tuple[str, str]]:
-    """The headers of every answer; TorchServe's values."""
-    return [
-        ("x-request-id", str(uuid.uuid4())),
-        ("Pragma", "no-cache"),
-        ("Cache-Control", "no-cache; no-store, must-revalidate, private"),
-        ("Expires", "Thu, 01 Jan 1970 00:00:00 UTC"),
-    ]
-
-
-class _RefusalTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
-    """Answers what never reached the application (garbage, too large) in the house's form."""
-
-    request: Any
-    channel: Any
-    response_headers: Any
-
-    def execute(self) -> None:
-        refusal = _REFUSALS.get(self.request.error.code, _REFUSALS[500])
-        body = fault_body(refusal)
-        self.channel.was_refused = True
-        self.channel.server.refused(self._environ(), refusal.status)
-        self.status = _status_line(refusal.status)
-        self.response_headers.extend(fault_headers(refusal, body) + common_headers())
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        if getattr(self.request, "command", "") != "HEAD":
-            self.write(body)
-
-    def _environ(self) -> WSGIEnvironment:
-        """As much of the request as could be read."""
-        return {
-            "REMOTE_ADDR": self.channel.addr[0],
-            "REMOTE_PORT": str(self.channel.addr[1]),
-            "REQUEST_METHOD": getattr(self.request, "command", "-"),
-            "REQUEST_URI": getattr(self.request, "request_uri", "-"),
-        }
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
-    """A connection that ends a refusal gently.
-
-    A socket that is closed with bytes unread makes the kernel reset the connection, and the
-    client may then never see why it was refused. So the rest is read and thrown away for a while.
-    """
-
-    socket: Any
-    error_task_class = _RefusalTask
-    was_refused = False
-    linger_until: float | None = None
-    """Monotonic seconds, once the refusal is out."""
-    linger_bytes = 4 * 1024 * 1024
-
-    def handle_close(self) -> None:
-        if self.was_refused and self.linger_until is None:
-            self.linger_until = time.monotonic() + _LINGER_S
-            self.will_close = self.close_when_flushed = False
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_WR)
-                return
-        super().handle_close()
-
-    def readable(self) -> Any:
-        return self.linger_until is not None or super().readable()
-
-    def writable(self) -> Any:
-        return self.will_close if self.linger_until is not None else super().writable()
-
-    def received(self, data: bytes) -> Any:
-        if self.linger_until is None:
-            return super().received(data)
-        self.linger_bytes -= len(data)
-        if self.linger_bytes < 0 or time.monotonic() > self.linger_until:
-            self.will_close = True
-        return False
 
 
 def _tell(

@@ -75,7 +75,7 @@ def test_an_application_is_asked_and_answers():
     async def scenario():
         async with serving(telling) as (address, events, _):
             asked = close(
-                b"PUT /models/a%20b/%C3%A9?x=%20 HTTP/1.1",
+                b"PUT /models/a%20b/%C3%A9?x=%20 HTTP/1.1\r\nHost: x",
                 b"body",
                 b"Content-Type: text/plain",
                 b"X: 1",
@@ -128,7 +128,7 @@ def test_head_gets_no_body_and_an_error_ends_the_connection():
 
     async def scenario():
         async with serving(app) as (address, _, _):
-            asked = b"HEAD /x HTTP/1.1\r\n\r\n"
+            asked = b"HEAD /x HTTP/1.1\r\nHost: x\r\n\r\n"
             assert (await exchanged(address, asked)).endswith(b"connection: close\r\n\r\n")
 
     run(scenario)
@@ -143,10 +143,10 @@ def test_an_application_that_breaks_costs_its_client_an_error_and_nobody_else_an
     async def scenario():
         async with serving(app, threads=1) as (address, _, _):
             for _ in range(3):
-                broken = await exchanged(address, close(b"GET /break HTTP/1.1"))
+                broken = await exchanged(address, close(b"GET /break HTTP/1.1\r\nHost: x"))
                 assert broken.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
                 assert b"inner workings" not in broken
-            fine = await exchanged(address, close(b"GET /fine HTTP/1.1"))
+            fine = await exchanged(address, close(b"GET /fine HTTP/1.1\r\nHost: x"))
             assert fine.startswith(b"HTTP/1.1 201 ")
 
     run(scenario)
@@ -155,8 +155,8 @@ def test_an_application_that_breaks_costs_its_client_an_error_and_nobody_else_an
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
-        (close(b"POST /a HTTP/1.1", b"x" * 101), 413),
-        (close(b"POST /a HTTP/1.1", b"x" * 1001), 413),
+        (close(b"POST /a HTTP/1.1\r\nHost: x", b"x" * 101), 413),
+        (close(b"POST /a HTTP/1.1\r\nHost: x", b"x" * 1001), 413),
         (b"garbage\r\n\r\n", 400),
     ],
 )
@@ -184,7 +184,7 @@ def test_threads_and_waiting_requests_are_bounded(monkeypatch):
     async def scenario():
         async with serving(app, threads=2) as (address, events, _):
             asked = [
-                asyncio.ensure_future(exchanged(address, close(b"GET / HTTP/1.1")))
+                asyncio.ensure_future(exchanged(address, close(b"GET / HTTP/1.1\r\nHost: x")))
                 for _ in range(7)
             ]
             done, waiting = await asyncio.wait(asked, timeout=0.5)
@@ -219,8 +219,8 @@ def test_the_metrics_application_shares_a_port_with_another_front():
             server = HttpServer(sock, 1000, shared.on_request, metrics.on_refused)
             address = sock.getsockname()
             await server.start()
-            scraped = await exchanged(address, close(b"GET /metrics HTTP/1.1"))
-            other = await exchanged(address, close(b"GET /metricsx HTTP/1.1"))
+            scraped = await exchanged(address, close(b"GET /metrics HTTP/1.1\r\nHost: x"))
+            other = await exchanged(address, close(b"GET /metricsx HTTP/1.1\r\nHost: x"))
             await server.stop(0.0)
 
         assert b"seen_total 3.0\n" in scraped
@@ -236,7 +236,7 @@ def test_threads_end_when_the_port_does():
     async def scenario():
         before = threading.active_count()
         async with serving(telling) as (address, _, _):
-            await exchanged(address, close(b"GET / HTTP/1.1"))
+            await exchanged(address, close(b"GET / HTTP/1.1\r\nHost: x"))
             assert threading.active_count() == before + 1
         while threading.active_count() > before:
             await asyncio.sleep(0.01)

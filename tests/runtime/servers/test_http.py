@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from marserve.servers.exchange import Timeouts
 from marserve.servers.http import HttpServer
 
-REQUEST = b"GET /a HTTP/1.1\r\n\r\n"
+REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 IMPATIENT = Timeouts(idle_s=0.2, head_s=0.2, body_s=0.2, write_s=0.2)
 
 
@@ -124,7 +124,7 @@ def test_slow_clients_are_found_without_being_asked_for(run):
         ):
             to_idle.write(REQUEST)
             to_slow_head.write(REQUEST[:5])
-            to_slow_body.write(b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\n123")
+            to_slow_body.write(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n123")
             to_served.write(REQUEST.replace(b"/a", b"/later"))
             await front.kept
             ends = [await reader.read() for reader in (silent, idle, slow_head, slow_body)]
