@@ -336,7 +336,8 @@ def test_an_error_really_ends_the_connection(served):
     "a client cannot tell otherwise which answer belongs to which request",
 )
 def test_pipelined_requests_are_answered_in_order(served):
-    asked = b"POST /predictions/acts/1.0/text HTTP/1.1\r\nHost: x\r\n\r\nGET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    asked = b"POST /predictions/acts/1.0/text HTTP/1.1\r\nHost: x\r\n\r\n"
+    asked += b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
     got = served.exchange("inference", asked + b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert got.count(b"HTTP/1.1 ") == 3

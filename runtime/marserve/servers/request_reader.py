@@ -27,6 +27,8 @@ _MAX_LINE_BYTES: Final = MAX_TARGET_BYTES + 32
 _MAX_FIELDS_BYTES: Final = MAX_HEAD_BYTES + 4 * MAX_FIELDS + 4
 """What the fields may take with all that is between them."""
 _MAX_BLANK_LINES: Final = 8
+_LINE = re.compile(rb"[A-Z]+(?:-[A-Z]+)? [^ ]+ HTTP/1\.[01]")
+"""Parsers skip spaces here that others count."""
 _BLANK_LINES = re.compile(rb"(?:\r\n)+")
 _MAX_UNREPEATED: Final = 8
 """So many heads in a row that no request repeated, and no further one is remembered."""
@@ -70,9 +72,8 @@ class RequestReader:
         self._unrepeated = 0
         self._parser: httptools.HttpRequestParser
         self._head_bytes = 0
-        self._line_bytes = 0
-        self._is_parsed = False
-        self._tail = b""
+        self._line = self._tail = b""
+        self._has_line = self._is_parsed = False
 
     @property
     def body_bytes(self) -> int:
@@ -140,9 +141,8 @@ class RequestReader:
         self._blank_lines = 0
         self._parser = httptools.HttpRequestParser(self)
         self._head_bytes = 0
-        self._line_bytes = 0
-        self._is_parsed = False
-        self._tail = b""
+        self._line = self._tail = b""
+        self._has_line = self._is_parsed = False
         return data
 
     def _skip_blank_lines(self, data: bytes) -> bytes:
@@ -196,13 +196,13 @@ class RequestReader:
 
     def _within_limits(self, piece: bytes) -> tuple[bytes, int]:
         """What of a piece of the head is parsed, and how the head is refused after that."""
-        if not self._line_bytes:
+        if not self._has_line:
             at = piece.find(b"\r")
-            line_bytes = self._head_bytes + (at if at >= 0 else len(piece))
-            if line_bytes > _MAX_LINE_BYTES:
+            self._has_line = at >= 0
+            self._line += piece[:at] if at >= 0 else piece
+            if len(self._line) > _MAX_LINE_BYTES:
                 return piece[: _MAX_LINE_BYTES - self._head_bytes], 414
-            self._line_bytes = line_bytes if at >= 0 else 0
-        room = (self._line_bytes or _MAX_LINE_BYTES) + _MAX_FIELDS_BYTES - self._head_bytes
+        room = len(self._line) + _MAX_FIELDS_BYTES - self._head_bytes
         return (piece, 0) if len(piece) <= room else (piece[:room], 431)
 
     def _judge(self, head: RequestHead) -> int:
@@ -214,6 +214,8 @@ class RequestReader:
             return 414
         if len(headers) > MAX_FIELDS or sum(len(n) + len(v) for n, v in headers) > MAX_HEAD_BYTES:
             return 431
+        if not _LINE.fullmatch(self._line):
+            return 400
         if not is_unambiguous(head.method, head.target, version, headers):
             return 400
         self.refused_head = head
