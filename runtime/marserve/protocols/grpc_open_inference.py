@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from marserve.protocols.grpc_tensors import (
     RAW_ONLY,
     from_contents,
     from_raw,
+    raw_count,
     to_contents,
     to_raw,
 )
@@ -31,6 +32,8 @@ from marserve.protocols.pb.open_inference_grpc_pb2 import (
 )
 
 _Document = Mapping[str, Any]
+MAX_RANK = 64
+"""Dimensions of a tensor; numpy has no more. Multiplying a million of them takes minutes."""
 
 
 # --- requests ---
@@ -83,14 +86,24 @@ def _input(tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> dic
 
 
 def _elements(tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[Any]:
+    if len(tensor.shape) > MAX_RANK:
+        raise ValueError(f"has {len(tensor.shape)} dimensions; at most {MAX_RANK} are taken")
     if raw is None:
         return from_contents(tensor.datatype, tensor.contents)
     if tensor.contents.ListFields():
         raise ValueError("has contents besides raw_input_contents; give one of the two")
-    elements = from_raw(tensor.datatype, raw)
-    if len(elements) != math.prod(tensor.shape):
-        raise ValueError(f"has {len(elements)} elements, but the shape {list(tensor.shape)}")
-    return elements
+    count = raw_count(tensor.datatype, raw)
+    if count is None:
+        elements = from_raw(tensor.datatype, raw)
+        _check_count(len(elements), tensor.shape)
+        return elements
+    _check_count(count, tensor.shape)  # before anything is made of the bytes
+    return from_raw(tensor.datatype, raw)
+
+
+def _check_count(count: int, shape: Sequence[int]) -> None:
+    if any(size < 0 for size in shape) or count != math.prod(shape):
+        raise ValueError(f"has {count} elements, but the shape {list(shape)}")
 
 
 def _named(name: str, parameters: Mapping[str, InferParameter]) -> dict[str, Any]:

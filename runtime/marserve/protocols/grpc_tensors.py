@@ -103,19 +103,30 @@ def to_contents(datatype: str, elements: Sequence[Any]) -> InferTensorContents:
     return contents
 
 
+def raw_count(datatype: str, raw: bytes) -> int | None:
+    """How many elements `raw` holds, without reading them; None: only reading them tells.
+
+    Raises:
+        ValueError: it is no whole number of them; the message continues "the tensor …".
+    """
+    if datatype == BYTES:
+        return None
+    count, rest = divmod(len(raw), struct.calcsize(f"<{_FORMATS[datatype]}"))
+    if rest:
+        raise ValueError(f"has {len(raw)} raw bytes, which is no whole number of {datatype}")
+    return count
+
+
 def from_raw(datatype: str, raw: bytes) -> list[Any]:
     """The elements that `raw` holds.
 
     Raises:
         ValueError: it is no whole number of them; the message continues "the tensor …".
     """
-    if datatype == BYTES:
+    count = raw_count(datatype, raw)
+    if count is None:
         return _byte_strings(raw)
-    one = _FORMATS[datatype]
-    count, rest = divmod(len(raw), struct.calcsize(f"<{one}"))
-    if rest:
-        raise ValueError(f"has {len(raw)} raw bytes, which is no whole number of {datatype}")
-    elements = struct.unpack(f"<{count}{one}", raw)
+    elements = struct.unpack(f"<{count}{_FORMATS[datatype]}", raw)
     return _widened(elements) if datatype == "BF16" else list(elements)
 
 

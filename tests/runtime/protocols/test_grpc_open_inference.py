@@ -3,13 +3,14 @@
 import json
 import math
 import struct
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marserve.errors import InvalidInput
-from marserve.protocols.grpc_open_inference import body, response
+from marserve.protocols.grpc_open_inference import MAX_RANK, body, response
 from marserve.protocols.grpc_status import CallRefused, Code
 from marserve.protocols.pb.open_inference_grpc_pb2 import (
     InferParameter,
@@ -230,3 +231,28 @@ def test_any_reply_makes_an_answer_or_is_refused(outputs, members):
         return
     assert len(answer.outputs) == len(outputs)
     answer.SerializeToString()
+
+
+# --- bombs (SEC-13) -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "raw"),
+    [
+        ("FP32", [2**62] * 600_000, b"abcd"),  # multiplied, that takes longer than anybody waits
+        ("FP32", [1] * (MAX_RANK + 1), b"abcd"),
+        ("BOOL", [2**62] * MAX_RANK, bytes(1_000_000)),
+        ("FP32", [-1, -1], b"abcd"),
+        ("BYTES", [-1, -1], b"\0\0\0\0"),
+    ],
+)
+def test_a_shape_that_is_a_bomb_is_refused_at_once_and_in_few_words(datatype, shape, raw):
+    request = ModelInferRequest(model_name="m", raw_input_contents=[raw])
+    request.inputs.add(name="x", datatype=datatype, shape=shape)
+    began = time.process_time()
+
+    with pytest.raises(InvalidInput) as refused:
+        body(request)
+
+    assert time.process_time() - began < 0.5
+    assert len(str(refused.value)) < 2000
