@@ -98,6 +98,8 @@ class Config:
     header_key_sequence_id: str
     header_key_sequence_start: str
     header_key_sequence_end: str
+    max_connections: int | None
+    max_connections_per_client: int | None
     max_request_bytes: int
     max_response_bytes: int
     limit_max_image_pixels: bool

@@ -9,6 +9,7 @@ from marserve.config_values import (
     OPTIONAL_PATH,
     PATH,
     choice,
+    optional_whole_number,
     whole_number,
 )
 from marserve.setting import Setting
@@ -18,6 +19,25 @@ _SECONDS = whole_number(1)
 METRICS_MODE = choice("prometheus", "log", "legacy")
 
 LIMITS = (
+    Setting(
+        "max_connections",
+        optional_whole_number(1, 2**31 - 1),
+        "",
+        "Connections of clients to the inference and gRPC ports at one time. When all are taken, "
+        "those that have been idle longest are closed; if none is idle, a new one gets 503.",
+        "max_connections",
+        example="10000",
+        default_note="as many as the limit of open files allows, less a reserve",
+    ),
+    Setting(
+        "max_connections_per_client",
+        optional_whole_number(1, 2**31 - 1),
+        "",
+        "The same from one address. Leave it out behind a proxy: all clients share its address.",
+        "max_connections_per_client",
+        example="1000",
+        default_note="any number",
+    ),
     Setting(
         "max_request_size",
         _BYTES,

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 
+from marserve.protocols.faults import Fault, fault_body
 from marserve.servers.exchange import Exchange, Timeouts
 from marserve.servers.framing import CONTINUE
 from marserve.servers.hangup import CHECKS_S, has_hung_up, reset_on_close
@@ -19,17 +20,27 @@ from marserve.servers.pace import Pace, Verdict
 from marserve.servers.parting import has_unread
 from marserve.servers.request_head import RequestHead
 from marserve.servers.request_reader import RequestReader
+from marserve.servers.room import Room
 
 _MAX_PIPELINED: Final = 16
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a client that takes a streamed answer more slowly than it is made."""
 _LINGER_S: Final = 5.0
+_NO_ROOM_LINGER_S: Final = 0.2
+_BUSY: Final = fault_body(Fault(503, "ServiceUnavailableException", "All connections are taken."))
+_NO_ROOM: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_BUSY), _BUSY)
+)
 _DRAIN_LINGER_S: Final = 1.0
 """The same when the server is about to end, and the client has been told so."""
 
 
 class HttpConnection(asyncio.Protocol):
     """Owned by the loop; tells `server` when it comes and goes."""
+
+    room: Room | None = None
+    """Where it needs a place; None: there is always one."""
 
     def __init__(
         self,
@@ -71,12 +82,19 @@ class HttpConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):  # clients of a unix socket have no name
             self.client = f"{peer[0]}:{peer[1]}"
+        host = peer[0] if isinstance(peer, tuple) else "-"
+        if self.room is not None and not self.room.enter(self, host, self._since):
+            self._transport.write(_NO_ROOM)
+            self._end()
+            return
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: whatever was being done for this client is of no use any more."""
         self._transport = None
         self._connections.discard(self)
+        if self.room is not None:
+            self.room.leave(self)
         if self._lingering is not None:
             self._lingering.cancel()
         for exchange in (self._current, *self._pipelined):
@@ -227,6 +245,8 @@ class HttpConnection(asyncio.Protocol):
             transport.write_eof()
             transport.resume_reading()  # many pipelined requests may have paused it
             linger_s = _DRAIN_LINGER_S if self._is_draining else _LINGER_S
+            if self not in self._connections:  # it had no place
+                linger_s = _NO_ROOM_LINGER_S
             self._lingering = self._loop.call_later(linger_s, transport.close)
         else:
             transport.close()
@@ -295,6 +315,22 @@ class HttpConnection(asyncio.Protocol):
             self._serve_refusal(current, 503)
         if gone is not None:
             gone()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client waits for nothing, and has begun nothing."""
+        return self._is_idle and not self._pipelined and not self.is_answering
+
+    @property
+    def quiet_since(self) -> float:
+        """When something was read or answered last; monotonic seconds."""
+        return self._since
+
+    def make_room(self) -> None:
+        """End at once, for somebody who has something to ask."""
+        if self._transport is not None:
+            self._reader.end()
+            self._transport.close()
 
     @property
     def is_answering(self) -> bool:

@@ -28,6 +28,7 @@ from marserve.servers.grpc_sequences import SequenceService
 from marserve.servers.grpc_server import GrpcServer
 from marserve.servers.h2_tls import Certificate, RenewedContext
 from marserve.servers.reservation import in_use
+from marserve.servers.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class GrpcPort:
         self._on_stop = on_stop
         self._finish = finish
         self._server: GrpcServer | None = None
+        self.room: Room | None = None
+        """Where connections need a place; set before the start. None: there is always one."""
         host, port = sock.getsockname()[:2]
         self.host: str = host
         self.port: int = port
@@ -96,6 +99,7 @@ class GrpcPort:
             None if self._certificate is None else RenewedContext(self._certificate),
             max_age_s=_seconds(self._limits.max_connection_age_ms),
             max_age_grace_s=_seconds(self._limits.max_connection_age_grace_ms),
+            room=self.room,
         )
         try:
             await server.start(self._sock)

@@ -13,6 +13,7 @@ from marserve.servers.entrance import Entrance, Tls
 from marserve.servers.grpc_calls import Calls
 from marserve.servers.h2_connection import H2Connection, H2Server, H2Timeouts
 from marserve.servers.h2_turn import Turn
+from marserve.servers.room import Room
 
 DEFAULT_TIMEOUTS = H2Timeouts()
 SWEEP_S = 1.0
@@ -33,6 +34,7 @@ class GrpcServer:
             without.
         max_age_s: how old a connection may become before its client is asked for another.
         max_age_grace_s: how long what runs on it may still take.
+        room: where connections need a place; None: there is always one.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class GrpcServer:
         timeouts: H2Timeouts | None = None,
         max_age_s: float | None = None,
         max_age_grace_s: float | None = None,
+        room: Room | None = None,
     ) -> None:
         self._calls = calls
         self._context = context
@@ -58,6 +61,7 @@ class GrpcServer:
             self._timeouts,
             max_age_s,
             max_age_grace_s,
+            room,
         )
         self._is_draining = False
         self._entrance: Entrance | None = None

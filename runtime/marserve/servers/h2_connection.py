@@ -24,6 +24,7 @@ from marserve.servers.h2_streams import (
     OpenStream,
 )
 from marserve.servers.h2_turn import Turn
+from marserve.servers.room import Room
 
 PATIENCE_PER_S: Final = 200
 """How fast a client is forgiven what it did for nothing."""
@@ -69,6 +70,8 @@ class H2Server:
     timeouts: H2Timeouts
     max_age_s: float | None
     max_age_grace_s: float | None
+    room: Room | None = None
+    """Where connections need a place; None: there is always one."""
 
 
 class H2Connection(asyncio.Protocol):
@@ -99,6 +102,13 @@ class H2Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(_UNSENT_BYTES)
         peer = transport.get_extra_info("peername")
+        room = self._server.room
+        if room is not None and not room.enter(
+            self, peer[0] if isinstance(peer, tuple) else "-", self._heard_at
+        ):
+            self._output.attach(self._transport)
+            self._turn_away()
+            return
         if isinstance(peer, tuple):
             host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
             self._streams.client = f"{host}:{peer[1]}"
@@ -112,6 +122,8 @@ class H2Connection(asyncio.Protocol):
         """Called by the loop: whatever was being done for this client is of no use any more."""
         self._transport = None
         self._server.connections.discard(self)
+        if self._server.room is not None:
+            self._server.room.leave(self)
         for timer in self._timers:
             timer.cancel()
         self._streams.end_all()
@@ -208,6 +220,28 @@ class H2Connection(asyncio.Protocol):
         if self._transport is not None:
             self._output.flush()
             self._transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, and none has begun to come."""
+        streams = self._streams
+        return streams.is_empty and not (streams.is_over or streams.is_in_block or self._rest)
+
+    @property
+    def quiet_since(self) -> float:
+        """When it was noticed last that the client says something; monotonic seconds."""
+        return self._heard_at
+
+    def make_room(self) -> None:
+        """End at once, for somebody who has something to ask."""
+        self._output.write(h2.goaway(self._streams.last_id, ErrorCode.NO_ERROR))
+        self._end()
+
+    def _turn_away(self) -> None:
+        reason = "All connections are taken."
+        goaway = h2.goaway(0, ErrorCode.ENHANCE_YOUR_CALM, reason)
+        self._output.write(h2.settings({}) + goaway)
+        self._end()
 
     def _age(self) -> None:
         self.drain()

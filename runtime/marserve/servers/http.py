@@ -12,6 +12,7 @@ from marserve.servers.connection import HttpConnection
 from marserve.servers.entrance import Entrance, Tls
 from marserve.servers.exchange import DEFAULT_TIMEOUTS, Exchange, Timeouts
 from marserve.servers.https_only import refuse_plain
+from marserve.servers.room import Room
 
 _SWEEP_S = 1.0
 _LOOK_S = 0.01
@@ -35,12 +36,14 @@ class HttpServer:
         on_refused: Callable[[Exchange, int], None],
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         tls: ssl.SSLContext | None = None,
+        room: Room | None = None,
     ) -> None:
         self._sock = sock
         self._max_body_bytes = max_body_bytes
         self._on_request = on_request
         self._on_refused = on_refused
         self._timeouts = timeouts
+        self._room = room
         self._loop = asyncio.get_running_loop()
         self._connections: set[HttpConnection] = set()
         self._is_draining = False
@@ -111,6 +114,7 @@ class HttpServer:
         connection = HttpConnection(
             self._loop, self._max_body_bytes, on_request, self._on_refused, self._connections
         )
+        connection.room = self._room
         if self._is_draining:
             connection.drain()
         return connection

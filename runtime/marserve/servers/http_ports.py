@@ -18,6 +18,7 @@ from wsgiref.types import WSGIApplication
 from marserve.addresses import Address
 from marserve.servers.bridge import WsgiBridge
 from marserve.servers.http import HttpServer
+from marserve.servers.room import Room
 from marserve.servers.shared import Front, SharedFront
 from marserve.servers.wsgi import Publish, WsgiServer
 from marserve.servers.wsgi_channel import MAX_BODY_BYTES
@@ -56,6 +57,10 @@ class Apis:
     """By name: management, and metrics unless it is switched off."""
     publish: Publish
     """Takes an event from any thread."""
+    room: Room | None = None
+    """For the connections that the event loop carries."""
+    control_connections: int = 100
+    """What each port in threads may have."""
 
 
 def http_ports(
@@ -74,7 +79,14 @@ def http_ports(
         address = addresses[names[0]]
         if len(names) == 1 and address.scheme == "http" and names[0] != INFERENCE:
             [name] = names
-            server = WsgiServer(apis.apps[name], sock, _THREADS[name], name, apis.publish)
+            server = WsgiServer(
+                apis.apps[name],
+                sock,
+                _THREADS[name],
+                name,
+                apis.publish,
+                apis.control_connections,
+            )
             ports.append(_ThreadedPort(name, server))
         else:
             context = tls if address.is_tls else None
@@ -118,7 +130,9 @@ class _LoopPort:
             if name != INFERENCE
         }
         front = _front(apis.inference if INFERENCE in names else None, self._bridges)
-        self._server = HttpServer(sock, limit, front.on_request, front.on_refused, tls=tls)
+        self._server = HttpServer(
+            sock, limit, front.on_request, front.on_refused, tls=tls, room=apis.room
+        )
 
     async def start(self) -> None:
         await self._server.start()

@@ -28,6 +28,7 @@ from marserve.health import Health
 from marserve.inference import Inference
 from marserve.pipelines.workflows import Workflows
 from marserve.protocols.cors import Cors
+from marserve.servers import descriptors
 from marserve.servers import management as management_app
 from marserve.servers import metrics as metrics_app
 from marserve.servers.about import About
@@ -38,6 +39,7 @@ from marserve.servers.listeners import listening, url_of
 from marserve.servers.origins import Doors
 from marserve.servers.port_tokens import PortTokens
 from marserve.servers.reservation import reserved
+from marserve.servers.room import Room
 from marserve.servers.tls import Tls, TlsFiles
 
 if TYPE_CHECKING:
@@ -81,6 +83,11 @@ class Ports:
         self._tls = _tls(config, self._addresses)
         self.addresses: Mapping[str, str] = self._urls()
         """Where each API is, by name."""
+        self._descriptors = descriptors.raise_limit()
+        self._room = Room(
+            config.max_connections or descriptors.for_clients(self._descriptors),
+            config.max_connections_per_client,
+        )
         self._http: list[HttpPort] = []
         self._grpc: list[GrpcPort] = []
         self._reload: asyncio.TimerHandle | None = None
@@ -94,6 +101,7 @@ class Ports:
             await port.start()
         self._grpc = self._grpc_ports(served)
         for grpc_port in self._grpc:
+            grpc_port.room = self._room
             await grpc_port.start()
         if self._tls is not None:
             for warning in self._tls.warnings:
@@ -188,7 +196,13 @@ class Ports:
             self._addresses,
             self._sockets,
             config.max_request_bytes,
-            Apis(self._inference_front(served, cors), apps, publish),
+            Apis(
+                self._inference_front(served, cors),
+                apps,
+                publish,
+                self._room,
+                descriptors.for_control(self._descriptors),
+            ),
             self._tls.context if self._tls else None,
         )
 

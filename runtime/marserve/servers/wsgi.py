@@ -36,7 +36,6 @@ Publish = Callable[[Event], None]
 _log = logging.getLogger("marserve.servers.wsgi")
 
 _LIMITS: dict[str, Any] = {
-    "connection_limit": 100,
     "channel_timeout": 30,
     "cleanup_interval": 5,
     # select(), the default, fails on descriptors from 1024 on; the inference port can use many
@@ -62,7 +61,9 @@ class WsgiServer:
         threads: int,
         name: str,
         publish: Publish | None = None,
+        most_connections: int = 100,
     ) -> None:
+        self._most_connections = most_connections
         self._app = app
         self._sock = sock
         self._threads = threads
@@ -79,7 +80,12 @@ class WsgiServer:
     def start(self) -> None:
         """Begin to answer. Call once."""
         server: Any = create_server(
-            self._app, map=self._map, sockets=[self._sock], threads=self._threads, **_LIMITS
+            self._app,
+            map=self._map,
+            sockets=[self._sock],
+            threads=self._threads,
+            connection_limit=self._most_connections,
+            **_LIMITS,
         )
         server.channel_class = Channel
         server.refused = self._refused
