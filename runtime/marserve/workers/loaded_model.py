@@ -100,6 +100,8 @@ class LoadedModel:
         self._out_of_memory_at = 0
         self._batch_id = 0
         self._has_streamed = False
+        self._first = 0
+        """Of the batch, the row with which the handler's run begins."""
         self._entry.initialize(self._context)
         self._context.send_intermediate = self._send_intermediate
 
@@ -110,11 +112,11 @@ class LoadedModel:
         self._out_of_memory_at = 0
         items = batch.items
         if len({(item.explain, item.describe) for item in items}) == 1:
-            answers = self._run(items, buffers)
+            answers = self._run(items, buffers, 0)
         else:  # handlers ask the first row whether to predict or to explain
             answers = []
-            for item, own in zip(items, cut(items, buffers), strict=True):
-                answers += self._run([item], own)
+            for row, (item, own) in enumerate(zip(items, cut(items, buffers), strict=True)):
+                answers += self._run([item], own, row)
         handler_s = time.monotonic() - started
         bodies = [body for body, _ in answers]
         extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
@@ -127,12 +129,16 @@ class LoadedModel:
         """Let the handler release what it holds."""
         self._entry.close()
 
-    def _run(self, items: Sequence[BatchItem], buffers: memoryview) -> list[ItemAnswer]:
-        """Run the handler; when a batch fails as a whole, run its parts (`isolation.py`)."""
+    def _run(self, items: Sequence[BatchItem], buffers: memoryview, first: int) -> list[ItemAnswer]:
+        """Run the handler; when a batch fails as a whole, run its parts (`isolation.py`).
+
+        `first`: the row of the batch that `items` begin with.
+        """
         decode = self._load.decode_input
         shares: list[memoryview] = []
 
         def run(start: int, stop: int) -> list[ItemAnswer] | Failed:
+            self._first = first + start
             if stop - start == len(items):
                 return self._try(items, rows(items, buffers, decode))
             # the rows are made anew, because the failed run may have changed them
@@ -187,16 +193,26 @@ class LoadedModel:
             HandlerError: there is not one result per request.
         """
         result, bodies = piece(
-            self._batch_id, results, context, len(context.request_ids or ()), self._load
+            self._batch_id,
+            results,
+            context,
+            len(context.request_ids or ()),
+            self._load,
+            self._first,
         )
         self._has_streamed = True
         self._send_piece(result, bodies)
 
 
 def piece(
-    batch_id: int, results: list[Any], context: Context, expected: int, load: Load
+    batch_id: int,
+    results: list[Any],
+    context: Context,
+    expected: int,
+    load: Load,
+    first: int = 0,
 ) -> tuple[Result, list[Buffer]]:
-    """One piece of each answer, as it goes to the server.
+    """One piece of each answer, as it goes to the server; `first` is the row they begin with.
 
     Raises:
         HandlerError: there is not one result per request.
@@ -210,7 +226,8 @@ def piece(
     ]
     extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
     bodies = [body for body, _ in answers]
-    return Result(batch_id, 0.0, [len(body) for body in bodies], extras, []), bodies
+    sizes = [len(body) for body in bodies]
+    return Result(batch_id, 0.0, sizes, extras, [], first=first), bodies
 
 
 def mark_finished(context: Context, outputs: Sequence[object]) -> None:

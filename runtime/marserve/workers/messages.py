@@ -163,6 +163,9 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
     out_of_memory_at: int = 0
     """The smallest number of requests for which memory did not suffice; they have been run again
     in smaller batches. 0: it did."""
+    first: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of a PIECE: the request of the batch with which it begins, where the handler was given a part
+    of the batch."""
 
 
 # --- zygote control -------------------------------------------------------------------------------

@@ -338,13 +338,13 @@ class Worker:
             batch.timer.cancel()  # each piece restarts the clock
             due = time.monotonic() + self._plan.response_timeout_s
             batch.timer = self._loop.call_at(due, self._timed_out, batch)
-        self._owner.on_piece(batch.jobs, result, frame.buffers)
+        jobs = batch.jobs[result.first : result.first + len(result.sizes_bytes)]
+        self._owner.on_piece(jobs, result, frame.buffers)
 
     def _its_batch(self, result: Result, frame: Frame) -> Running | None:
         """The batch that a result belongs to; a worker that makes one up is ended."""
         batch = self._batches.get(result.id)
-        sizes = result.sizes_bytes
-        if batch is None or len(sizes) != len(batch.jobs) or sum(sizes) != len(frame.buffers):
+        if batch is None or not _fits(batch, result, frame):
             self.kill("its answer does not belong to its batch")
             return None
         return batch
@@ -356,6 +356,14 @@ class Worker:
             self._loaded.cancel()
         if self._process is not None:
             self._process.kill()
+
+
+def _fits(batch: Running, result: Result, frame: Frame) -> bool:
+    """Whether a result has an answer for each job, or a piece for some of them, and no more."""
+    count, most = len(result.sizes_bytes), len(batch.jobs)
+    is_piece = frame.kind is FrameKind.PIECE
+    is_right = result.first + count <= most if is_piece else count == most
+    return is_right and sum(result.sizes_bytes) == len(frame.buffers)
 
 
 def _item(
