@@ -57,7 +57,7 @@ class SwappedStore:
                     continue
                 accepted += 1
                 found = (unpacked.model_dir / "net.pt").read_bytes()
-                assert found == self.weights[unpacked.digest], unpacked.digest
+                assert found == self.weights.get(unpacked.digest), unpacked.digest
                 (unpacked.model_dir / "net.pt").unlink()
             return accepted, refused, swaps()
 
