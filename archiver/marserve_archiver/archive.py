@@ -134,6 +134,13 @@ class Archive:
             member = self._file_named(member)
         return _read(self._container, member, limit_bytes)
 
+    def walk(self) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Each member with its content, in the order in which they are cheapest to read.
+
+        A content counts only if its iterator ends without an error.
+        """
+        return self._container.walk()
+
     def extract(self, target: Path, disk: Disk = DISK) -> None:
         """Writes all members into the new folder `target`, durably; on failure writes nothing.
 

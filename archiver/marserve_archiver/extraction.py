@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -136,6 +136,10 @@ def _locked_folder(target: Path, disk: Disk) -> tuple[Path, int]:
             descriptor = disk.open_folder(path)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            with suppress(OSError):
+                path.rmdir()
+            raise _translated(error) from error
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():
             return path, descriptor
@@ -150,7 +154,10 @@ def _rename(path: Path, target: Path, disk: Disk) -> None:
             raise ArchiveExists("exists", f"{target} exists already.") from error
         raise _translated(error) from error
     # should this fail, the folder is whole all the same, and others may use it already
-    sync_folder(target.parent, disk)
+    try:
+        sync_folder(target.parent, disk)
+    except OSError as error:
+        raise _translated(error) from error
 
 
 @contextmanager

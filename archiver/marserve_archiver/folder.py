@@ -16,6 +16,8 @@ from marserve_archiver.errors import Malformed, TooLarge, Unreadable, Unsafe
 from marserve_archiver.inflate import PIECE_BYTES
 from marserve_archiver.members import Limits, Member
 
+_MAX_LINKS: Final = 1000
+"""Links to folders of links multiply, and each takes a while to follow."""
 _SKIPPED: Final = frozenset(["__pycache__", "__MACOSX"])
 
 
@@ -44,6 +46,7 @@ class Folder:
         self._root = self.path.resolve()
         self._limits = limits
         self._files: dict[str, Path] = {}
+        self._count = self._links = 0
         self.members = tuple(sorted(self._scan(self.path, "", ()), key=lambda member: member.name))
 
     def pieces(self, member: Member) -> Iterator[bytes]:
@@ -77,7 +80,7 @@ class Folder:
             raise TooLarge(
                 "too-deep", f"{prefix[:60]!r}… lies deeper than {self._limits.max_depth} levels."
             )
-        for path in sorted(folder.iterdir()):
+        for path in self._children(folder):
             name = prefix + path.name
             status = self._status(path, name)
             if stat.S_ISDIR(status.st_mode):
@@ -90,18 +93,33 @@ class Folder:
                 yield Member(name, False, status.st_size, status.st_size, "plain")
             else:
                 raise Unsafe("special-file", f"{name!r} is neither a file nor a directory.")
-            if len(self._files) > self._limits.max_members:
+
+    def _children(self, folder: Path) -> list[Path]:
+        """What lies in a folder, counted: links to folders of links would have no end."""
+        children = []
+        for child in folder.iterdir():
+            self._count += 1
+            if self._count > self._limits.max_members:
                 raise TooLarge(
                     "too-many-members",
-                    f"The folder has more than {self._limits.max_members} files.",
+                    f"The folder has more than {self._limits.max_members} files and folders.",
                 )
+            children.append(child)
+        return sorted(children)
 
     def _status(self, path: Path, name: str) -> stat_result:
         try:
-            if path.is_symlink() and not path.resolve().is_relative_to(self._root):
-                raise Unsafe(
-                    "link", f"The link {name!r} leaves the folder; put the file itself there."
-                )
+            if path.is_symlink():
+                self._check_link(path, name)
             return path.stat()
         except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
             raise Unreadable("unreadable", f"{name!r} cannot be read: {error}.") from error
+
+    def _check_link(self, path: Path, name: str) -> None:
+        self._links += 1
+        if self._links > _MAX_LINKS:
+            raise TooLarge(
+                "too-many-members", f"The folder has more than {_MAX_LINKS} links; copy the files."
+            )
+        if not path.resolve().is_relative_to(self._root):
+            raise Unsafe("link", f"The link {name!r} leaves the folder; put the file itself there.")

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from marserve_archiver.errors import Malformed, TooLarge
-from marserve_archiver.inflate import PIECE_BYTES
-from marserve_archiver.members import MIB, Limits
+from marserve_archiver.members import KIB, MIB, Limits
 
 GZIP_MARK: Final = b"\x1f\x8b"
 _INFLATED_PIECE_BYTES: Final = MIB
+# what follows the end of a part is copied, so a piece of very many parts must not be long
+_PACKED_PIECE_BYTES: Final = 32 * KIB
+_MAX_STREAMS: Final = 50_000
 _WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
 
 
@@ -32,6 +34,7 @@ class GzipStream:
         self._offset = 0  # of the file: everything before it was read
         self._ready = memoryview(b"")  # inflated, not yet handed out
         self._inflated_bytes = 0
+        self._streams = 0
 
     def read(self, size_bytes: int) -> bytes:
         """Exactly this many bytes.
@@ -90,12 +93,15 @@ class GzipStream:
             if is_first:
                 raise Malformed("not-an-archive", "The file is not a gzip file.")
             raise Malformed("trailing-data", "Bytes follow the end of the archive.")
+        self._streams += 1
+        if self._streams > _MAX_STREAMS:
+            raise TooLarge("too-many-members", f"The file has more than {_MAX_STREAMS} gzip parts.")
         self._decoder = zlib.decompressobj(_WITH_GZIP_HEADER)
         return True
 
     def _read_more(self) -> bool:
         self._file.seek(self._offset)
-        piece = self._file.read(PIECE_BYTES)
+        piece = self._file.read(_PACKED_PIECE_BYTES)
         self._offset += len(piece)
         self._packed += piece
         return bool(piece)

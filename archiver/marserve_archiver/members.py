@@ -22,7 +22,8 @@ Method = Literal["stored", "deflated", "deflate64", "gzip", "plain"]
 
 # On Windows these are devices under any extension; an archive has to mean the same everywhere.
 _DEVICES = frozenset(
-    ["con", "prn", "aux", "nul"] + [f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)]
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{n}" for port in ("com", "lpt") for n in (*range(1, 10), *"\u00b9\u00b2\u00b3")]
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
 

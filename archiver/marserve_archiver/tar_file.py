@@ -20,6 +20,8 @@ from marserve_archiver.members import KIB, Limits, Member, name_problem
 _BLOCK: Final = 512
 _HEADER: Final = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _MAX_EXTENDED_BYTES: Final = 64 * KIB
+_MAX_EXTENDED: Final = 8
+"""Extended headers before one member."""
 _FILES: Final = (b"0", b"\0", b"7")
 _DIRECTORY, _HARD_LINK, _SYMLINK, _GNU_LINK_NAME = b"5", b"1", b"2", b"K"
 _GNU_NAME, _PAX, _PAX_GLOBAL = b"L", b"x", b"g"
@@ -100,15 +102,19 @@ class _Extended:
 def _headers(stream: GzipStream, limits: Limits) -> Iterator[_Header]:
     """Each member's header. The caller takes the content off the stream before the next one."""
     extended = _Extended()
-    count = 0
+    count = extended_count = 0
     while any(block := stream.read(_BLOCK)):
         fields = _checked_fields(block)
         kind, size_bytes = fields[7], _number(fields[4], "size")
         if kind in (_GNU_NAME, _PAX, _PAX_GLOBAL):
+            extended_count += 1
+            if extended_count > _MAX_EXTENDED:  # endless headers cost time and are no members
+                raise Malformed("bad-structure", "A member has too many extended headers.")
             _extend(extended, kind, _extended_content(stream, size_bytes))
             continue
         yield _header(fields, extended, size_bytes)
         extended = _Extended()
+        extended_count = 0
         count += 1
         if count > limits.max_members:
             raise TooLarge(

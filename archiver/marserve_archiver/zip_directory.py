@@ -36,6 +36,7 @@ _FULL16: Final = 0xFFFF
 _FULL32: Final = 0xFFFFFFFF
 _EXTRA_ZIP64: Final = 0x0001
 _EXTRA_NAME: Final = 0x7075
+_MAX_EXTRA_FIELDS: Final = 64
 _DOS_VOLUME, _DOS_DIRECTORY, _DOS_REPARSE = 0x08, 0x10, 0x400
 
 
@@ -212,6 +213,7 @@ def _check_local_header(file: BinaryIO, row: _Row) -> tuple[int, bool]:
             "header-mismatch",
             f"The directory and the header of {row.name!r} tell different things.",
         )
+    _decoded_name(raw_name, flags, extra)  # a second, other name may stand here alone
     size, packed, _ = _wide(extra, (size, packed, 0), row.name)
     told, listed = (crc32, packed, size), (row.crc32, row.packed_bytes, row.size_bytes)
     described = told == listed
@@ -244,13 +246,20 @@ def _check_descriptor(file: BinaryIO, row: _Row, offset: int, next_offset: int) 
 
 def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while len(extra) - at >= 4:  # fewer than four bytes are padding
+    seen: set[int] = set()
+    for _ in range(_MAX_EXTRA_FIELDS):
+        if len(extra) - at < 4:  # fewer than four bytes are padding
+            return
         kind, length = struct.unpack_from("<HH", extra, at)
         at += 4
         if at + length > len(extra):
             raise Malformed("bad-structure", "An extra field is longer than its header says.")
+        if kind in seen and kind in (_EXTRA_ZIP64, _EXTRA_NAME):
+            raise Malformed("bad-structure", "A member has the same extra field twice.")
+        seen.add(kind)
         yield kind, extra[at : at + length]
         at += length
+    raise Malformed("bad-structure", f"A member has more than {_MAX_EXTRA_FIELDS} extra fields.")
 
 
 def _wide(extra: bytes, short: tuple[int, int, int], name: str) -> tuple[int, int, int]:

@@ -7,7 +7,9 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
+from fake_disk import FAULTS, FaultyDisk, SuddenEnd
 
+from marserve_archiver.disk import DISK
 from marserve_archiver.errors import ArchiveExists, Malformed, NoSpace
 from marserve_archiver.extraction import partial_folder, remove_stale_partials, write_members
 from marserve_archiver.members import Member
@@ -145,3 +147,66 @@ def test_a_folder_swept_before_it_could_be_locked_is_made_again(tmp_path, monkey
         write_members(descriptor, content({"a": b"1"}), 1)
     assert len(swept) == 1
     assert (tmp_path / "target/a").read_bytes() == b"1"
+
+
+# --- CRASHFS: every call meets every fault --------------------------------------------------------
+
+FILES = {"a": b"1" * 10, "d/b": b"22", "d/e/c": b"333", "f": b""}
+
+
+def extracted(folder, disk):
+    with partial_folder(folder / "target", disk) as (_, descriptor):
+        write_members(descriptor, content(FILES), 15, disk)
+
+
+def found_in(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+WHOLE = {f"target/{name}": data for name, data in FILES.items()}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wherever_the_disk_fails_all_is_there_or_nothing(fault, tmp_path):
+    """F15: and a disk that is full says how many bytes are needed."""
+    calls = outcomes = 0
+    kinds = set()
+    for at in range(200):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        disk = FaultyDisk(DISK, at, fault)
+        try:
+            extracted(folder, disk)
+        except (NoSpace, OSError) as error:
+            kinds.add(type(error))
+            outcomes += 1
+        except SuddenEnd:
+            outcomes += 1
+            remove_stale_partials(folder)  # the next start
+        if not disk.was_hit:
+            assert found_in(folder) == WHOLE
+            break
+        calls += 1
+        assert found_in(folder) in ({}, WHOLE), at
+        assert [path.name for path in folder.iterdir()] in ([], ["target"]), at
+    assert calls >= 20
+    assert outcomes == calls
+    expected = {"EIO": {OSError}, "ENOSPC": {NoSpace}, "short": {NoSpace}}
+    assert kinds == expected.get(fault, set())
+
+
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path):
+    """A power cut finds the whole folder or none: see the order of the calls."""
+    disk = FaultyDisk(DISK)
+    extracted(tmp_path, disk)
+    names = [name for name, _ in disk.log]
+    renamed = names.index("rename")
+    before, after = disk.log[:renamed], names[renamed + 1 :]
+    assert sum(name == "sync" for name, _ in before) == len(FILES) + 3  # and d, d/e, the root
+    last_change = max(i for i, name in enumerate(names[:renamed]) if name in ("create", "write"))
+    assert names[last_change + 1 : renamed].count("sync") >= 3  # folders, when all names are there
+    assert after == ["open_folder", "sync"]

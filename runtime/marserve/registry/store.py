@@ -167,7 +167,7 @@ class ModelStore:
         name = _checked_name(permission.url)
         try:
             with self._turn(again), downloads.writing(name) as partial:
-                signature = self._fetched_signature(url, s3_sse_kms)
+                signature = self._fetched_signature(url, s3_sse_kms)  # small, so it comes first
                 self._fetcher.fetch(permission, s3_sse_kms, partial.file)
                 expected = Expected(name, sha256, signature)
                 self._unpack(partial.path, f"What {url} sent", expected)
@@ -266,7 +266,12 @@ class ModelStore:
         """The signature of a download; None where nobody asks for one."""
         if not self._trust.rules.require_signed:
             return None
-        return fetch_signature(self._fetcher, url, s3_sse_kms, self._cache)
+        signature = fetch_signature(self._fetcher, url, s3_sse_kms, self._cache)
+        try:
+            self._trust.check_beforehand(signature)
+        except ArchiveError as error:
+            raise ArchiveRefused(f"What {url} names is refused: {error}", error.reason) from error
+        return signature
 
     @contextmanager
     def _kept_signature(self, archive: Path, signature: bytes | None) -> Iterator[None]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from marserve.registry.pins import MAX_PINS_BYTES, PINS_NAME, PinsInvalid, parse
+from marserve.registry import pins
+from marserve.registry.pins import MAX_PINS_BYTES, PINS_NAME, PinsInvalid
 from marserve_archiver.archive import Check
-from marserve_archiver.errors import NotTrusted
-from marserve_archiver.signature import parse as parse_signature
+from marserve_archiver.errors import ArchiveError, NotTrusted
+from marserve_archiver.signature import Signature, parse
 from marserve_archiver.signing import (
     check_signature,
     read_signature,
@@ -59,13 +60,17 @@ class Trust:
                 _compare(digest, expected.sha256, "was expected")
             self._check_pin(expected.name, digest)
             if self.rules.require_signed:
-                check_signature(
-                    parse_signature(self._signature(expected)),
-                    digest,
-                    trusted_keys(self.rules.trusted_keys),
-                )
+                self._check_signature(self._signature(expected), digest)
 
         return check
+
+    def check_beforehand(self, signature: bytes) -> None:
+        """Whether a signature is a trusted one of some archive, while that one is not here yet.
+
+        Raises:
+            NotTrusted: it is none, so there is no use in getting the archive.
+        """
+        self._check_signature(parse(signature), None)
 
     def check_folder(self, expected: Expected) -> None:
         """The same for a folder that is served in place: it has no bytes that could be settled.
@@ -77,6 +82,13 @@ class Trust:
             raise NotTrusted("no-signature", "It is a folder, and only archives can be signed.")
         if self.rules.require_pins or expected.sha256 is not None:
             raise NotTrusted("other-digest", "It is a folder, which has no sha256 of its own.")
+
+    def _check_signature(self, signature: Signature, digest: str | None) -> None:
+        try:
+            keys = trusted_keys(self.rules.trusted_keys)
+        except (ArchiveError, OSError) as error:
+            raise NotTrusted("unknown-key", f"The trusted keys cannot be used: {error}") from error
+        check_signature(signature, digest or signature.digest, keys)
 
     def _check_pin(self, name: str, digest: str) -> None:
         pin = self._pins().get(name)
@@ -90,7 +102,7 @@ class Trust:
             return {}
         try:
             with (self._root / PINS_NAME).open("rb") as file:
-                return dict(parse(file.read(MAX_PINS_BYTES + 1)))
+                return dict(pins.parse(file.read(MAX_PINS_BYTES + 1)))
         except FileNotFoundError:
             return {}
         except (OSError, PinsInvalid) as error:
@@ -98,11 +110,11 @@ class Trust:
                 "other-digest", f"{PINS_NAME} of the store cannot be used: {error}."
             ) from error
 
-    def _signature(self, expected: Expected) -> bytes:
+    def _signature(self, expected: Expected) -> Signature:
         if expected.signature is not None:
-            return expected.signature
+            return parse(expected.signature)
         assert self._root is not None, "there is no archive without a store"
-        return read_signature(signature_path(self._root / expected.name))
+        return parse(read_signature(signature_path(self._root / expected.name)))
 
 
 def _compare(digest: str, wanted: str, source: str) -> None:

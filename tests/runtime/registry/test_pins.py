@@ -1,4 +1,5 @@
 import subprocess
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -46,12 +47,8 @@ def test_a_list_that_is_not_understood_whole_is_refused(content, message):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_list_or_one_error(content):
-    try:
-        pins = parse(content)
-    except PinsInvalid as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(len(digest) == 64 for digest in pins.values())
+    with suppress(PinsInvalid):
+        assert all(len(digest) == 64 for digest in parse(content).values())
 
 
 def test_what_the_tool_itself_writes_is_read(tmp_path):

@@ -3,9 +3,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from fake_disk import FAULTS, FaultyDisk, SuddenEnd
+
 from marserve.config_snapshot import SnapshotVersion
 from marserve.config_source import choose
 from marserve.registry.snapshot_folder import KEPT, write_snapshot
+from marserve_archiver.disk import DISK
 
 NOW = datetime(2026, 11, 22, 13, 3, 3, 146_000, tzinfo=timezone(timedelta(hours=1), "CET"))
 MODELS = (SnapshotVersion("fn", "1.0", "fn.mar", is_default=True),)
@@ -67,3 +70,23 @@ def test_a_disk_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_snapshot(tmp_path, "startup", {}, MODELS, NOW)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wherever_the_disk_fails_there_is_a_whole_snapshot_or_none(fault, tmp_path):
+    whole = write_snapshot(tmp_path / "whole", "startup", {}, MODELS, NOW).read_bytes()
+    for at in range(50):
+        folder = tmp_path / str(at)
+        disk = FaultyDisk(DISK, at, fault)
+        try:
+            write_snapshot(folder, "startup", {}, MODELS, NOW, disk)
+        except (OSError, SuddenEnd):
+            found = [path.read_bytes() for path in folder.glob("*.cfg")]
+            assert found in ([], [whole])
+            if not fault.startswith("end"):
+                assert len(names(folder)) == len(found)  # nothing half is left
+        if not disk.was_hit:
+            break
+        write_snapshot(folder, "snapshot", {}, MODELS, NOW)  # the next one sweeps
+        assert all(name.endswith(".cfg") for name in names(folder))
+    assert at >= 5

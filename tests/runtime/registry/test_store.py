@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import subprocess
@@ -14,16 +15,19 @@ from marserve.errors import (
     ArchiveExistsInStore,
     ArchiveNotFound,
     ArchiveRefused,
+    DiskFull,
     DownloadFailed,
     InvalidInput,
     StoreMissing,
 )
+from marserve.protocols.faults import fault
 from marserve.registry.sources.allowed import AllowedUrls
 from marserve.registry.sources.fetcher import Fetcher
 from marserve.registry.sources.landing import Limits
 from marserve.registry.sources.s3 import Credentials
 from marserve.registry.store import ModelStore, Unpacked
 from marserve_archiver import Archive, ArchiveError, Recipe, pack
+from marserve_archiver.disk import Disk
 
 REMOTE = "Given URL {} does not match any allowed URL(s)"
 
@@ -337,6 +341,34 @@ def test_an_archive_swapped_all_the_time_is_always_one_or_the_other(store, root,
         stop.set()
         swapper.join()
     assert set(names(tmp_path / "cache")) <= set(contents)
+
+
+def test_a_disk_without_room_is_told_with_the_bytes_that_are_needed(store, root, monkeypatch):
+    """F15."""
+    path = put(root, content=b"x" * 1000)
+    monkeypatch.setattr(Disk, "free_bytes", lambda self, descriptor: 1000)
+    with pytest.raises(DiskFull, match=r"^m\.mar cannot be unpacked: The disk has no room") as caught:
+        store.unpack(path)
+    with zipfile.ZipFile(path) as archive:
+        assert caught.value.needed_bytes == sum(one.file_size for one in archive.infolist())
+    assert str(caught.value.needed_bytes) in caught.value.message
+    assert fault(caught.value).status == 507
+    assert names(root.parent / "cache") == []
+    monkeypatch.undo()
+    assert (store.unpack(path).model_dir / "net.pt").read_bytes() == b"x" * 1000
+
+
+def test_a_disk_that_fills_up_meanwhile_is_the_same(store, root, monkeypatch):
+    """F15."""
+
+    def full(self, descriptor, piece):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = put(root)
+    monkeypatch.setattr(Disk, "write", full)
+    with pytest.raises(DiskFull, match=r"The disk is full\. The archive needs \d+ bytes\."):
+        store.unpack(path)
+    assert names(root.parent / "cache") == []
 
 
 # --- fetching --------------------------------------------------------------------------------
