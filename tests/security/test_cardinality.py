@@ -102,7 +102,9 @@ def test_a_print_cannot_forge_a_figure_of_the_server(open_server):
     before = open_server.metrics()
     for line in FORGED:
         assert parse(line, ModelRef("hostile", "1.0")) is not None  # it is well-formed
-        assert open_server.predict("hostile", b"print " + line.encode().hex().encode()).status == 200
+        assert (
+            open_server.predict("hostile", b"print " + line.encode().hex().encode()).status == 200
+        )
     conflict = 'marserve_handler_metrics_dropped_total{model_name="hostile",reason="conflict"}'
     open_server.wait_until(lambda: open_server.metrics().get(conflict, 0) >= len(FORGED))
     after = open_server.metrics()
