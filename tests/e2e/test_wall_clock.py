@@ -40,6 +40,7 @@ MAY_LOOK = {
     "runtime/marserve/pid_file.py": "the age of a file",
     "runtime/marserve/protocols/management.py": "shows startTime",
     "archiver/marserve_archiver/collect.py": "the date in a manifest",
+    "archiver/marserve_archiver/signing_commands.py": "the date of a signature",
     "handlers/marserve_handlers/caching_metric.py": "the timestamp of a printed metric",
     "handlers/marserve_handlers/torchserve/metrics_store.py": "the same",
 }

@@ -1,4 +1,4 @@
-"""SEC-25: no stranger makes series: not by names of models, not by what a handler reports or prints.
+"""SEC-25: no stranger makes series, by names of models or by what a handler reports or prints.
 
 A handler's own metrics have an allowance; what goes beyond is dropped and counted.
 """
@@ -98,7 +98,7 @@ FORGED = (
 
 
 def test_a_print_cannot_forge_a_figure_of_the_server(open_server):
-    """TorchServe's handlers may report by printing, and so may ours; the server's names are its own."""
+    """Handlers may report by printing, as with TorchServe; the server's names are its own."""
     before = open_server.metrics()
     for line in FORGED:
         assert parse(line, ModelRef("hostile", "1.0")) is not None  # it is well-formed

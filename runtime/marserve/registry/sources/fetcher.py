@@ -47,6 +47,10 @@ class Fetcher:
         self._http = HttpSource(self._limits, clock, resolve, tls)
         self._clock = clock
 
+    def close(self) -> None:
+        """End the downloads that are under way, and begin none any more."""
+        self._http.close()
+
     def permission(self, text: str) -> Permission:
         """The url, taken apart, if it may be fetched.
 

@@ -12,7 +12,9 @@ import http.client
 import io
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -24,6 +26,7 @@ from marserve.registry.sources.rate_floor import RateFloor
 from marserve.registry.sources.remote_url import RemoteUrl
 
 _PIECE_BYTES: Final = 1 << 20
+_STOPPED: Final = "the server is being stopped"
 REDIRECTS: Final = frozenset([301, 302, 303, 307, 308])
 
 Resolve = Callable[[str, int], list[str]]
@@ -59,6 +62,17 @@ class HttpSource:
         self._clock = clock
         self._resolve = resolve
         self._tls = tls
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End what is under way, and begin nothing more. Called from any thread."""
+        with self._guard:
+            self._is_closed = True
+            for sock in self._open:
+                with suppress(OSError):  # it has ended by itself
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def get(
         self,
@@ -73,14 +87,35 @@ class HttpSource:
             CannotFetch: anything went wrong; a part may have landed then.
         """
         url = permission.url
+        if self._is_closed:
+            raise CannotFetch(_STOPPED)
         try:
             sock = self._connect(permission, deadline)
-            with _Timed(sock, self._limits, deadline, self._clock) as timed:
+            with (
+                _Timed(sock, self._limits, deadline, self._clock) as timed,
+                self._closable(sock),
+            ):
                 return self._exchange(url, headers, timed, landing)
         except TimeoutError as error:
             raise CannotFetch(self._lateness(deadline)) from error
         except (OSError, http.client.HTTPException) as error:
             raise CannotFetch(f"the connection to {url.host} failed: {shown(error)}") from error
+
+    @contextmanager
+    def _closable(self, sock: socket.socket) -> Iterator[None]:
+        with self._guard:
+            if self._is_closed:
+                raise CannotFetch(_STOPPED)
+            self._open.add(sock)
+        try:
+            yield
+        except CannotFetch as error:
+            if self._is_closed:
+                raise CannotFetch(_STOPPED) from error
+            raise
+        finally:
+            with self._guard:
+                self._open.discard(sock)
 
     # --- connecting -------------------------------------------------------------------------------
 

@@ -473,3 +473,23 @@ def test_a_disk_that_is_full_is_told(server):
         pytest.raises(CannotFetch, match=r"No space left|too full"),
     ):
         fetcher.fetch(permission, False, full)
+
+
+# --- slow senders ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nx: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+)
+def test_a_server_that_sends_too_little_in_a_window_is_left(first, piece, server):
+    """F45: long before the end of all the time that a download may take."""
+    server.answers["/m"] = drip(first, piece)
+    limits = Limits(idle_s=5.0, total_s=60.0, min_bytes_per_s=10_000, window_s=0.2)
+    began = time.monotonic()
+    refused("slower than 10000 bytes a second", near(server), at(server, "/m"), limits=limits)
+    assert time.monotonic() - began < 5
