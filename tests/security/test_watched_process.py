@@ -7,7 +7,6 @@ everything that a server does is held against it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import marshal
 import os
@@ -15,6 +14,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -89,9 +89,8 @@ def over_grpc(server: Server) -> None:
         ("grpc_management", MANAGEMENT, "RegisterModel", RegisterModelRequest(url="no.mar")),
     ):
         host, number = server.address(port)
-        with grpc.insecure_channel(f"{host}:{number}") as channel:
-            with contextlib.suppress(grpc.RpcError):
-                getattr(Stub(channel, service), method)(request, timeout=30)
+        with grpc.insecure_channel(f"{host}:{number}") as channel, suppress(grpc.RpcError):
+            getattr(Stub(channel, service), method)(request, timeout=30)
 
 
 def test_a_session_of_everything_runs_no_code_that_came_as_data(watched):

@@ -88,12 +88,12 @@ class Fetcher:
                 "AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION"
             )
         deadline = self._clock() + self._limits.total_s
-        first = permission.url
+        first, known = permission.url, dict[str, list[str]]()
         for _ in range(self._limits.max_redirects + 1):
             url = permission.url
             # who signed in at one place has not signed in at the next
             headers = self._signature(url) if is_signed and url.same_origin(first) else {}
-            redirect = self._http.get(permission, headers, landing, deadline)
+            redirect = self._http.get(permission, headers, landing, deadline, known)
             if redirect is None:
                 return
             permission = self._followed(url, redirect)

@@ -32,6 +32,8 @@ REDIRECTS: Final = frozenset([301, 302, 303, 307, 308])
 Resolve = Callable[[str, int], list[str]]
 """From a host's name and port to its IP addresses; raises OSError."""
 Clock = Callable[[], float]
+Known = dict[str, list[str]]
+"""The addresses of the hosts of one download, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,11 @@ class HttpSource:
         headers: Mapping[str, str],
         landing: Landing,
         deadline: float,
+        known: Known,
     ) -> Redirect | None:
         """Add the body of the answer to `landing`, unless the answer is a redirect.
+
+        `known` has, and gets, the addresses of hosts: who is asked twice may answer twice.
 
         Raises:
             CannotFetch: anything went wrong; a part may have landed then.
@@ -90,7 +95,7 @@ class HttpSource:
         if self._is_closed:
             raise CannotFetch(_STOPPED)
         try:
-            sock = self._connect(permission, deadline)
+            sock = self._connect(permission, deadline, known)
             with (
                 _Timed(sock, self._limits, deadline, self._clock) as timed,
                 self._closable(sock),
@@ -119,11 +124,11 @@ class HttpSource:
 
     # --- connecting -------------------------------------------------------------------------------
 
-    def _connect(self, permission: Permission, deadline: float) -> socket.socket:
+    def _connect(self, permission: Permission, deadline: float, known: Known) -> socket.socket:
         """A connection to an address that may be connected to; TLS verified where there is TLS."""
         url = permission.url
         failure: OSError | None = None
-        for address in self._addresses(permission):
+        for address in self._addresses(permission, known):
             try:
                 return self._connected(url, address, deadline)
             except ssl.SSLCertVerificationError as error:
@@ -138,13 +143,12 @@ class HttpSource:
             ) from failure
         raise CannotFetch(f"{url.host} refused the connection: {shown(failure)}") from failure
 
-    def _addresses(self, permission: Permission) -> list[str]:
+    def _addresses(self, permission: Permission, known: Known) -> list[str]:
         url = permission.url
-        if url.address is not None:
-            found = [url.host]
-        else:
+        found = [url.host] if url.address is not None else known.get(url.host)
+        if found is None:
             try:
-                found = self._resolve(url.host, url.port)
+                found = known[url.host] = self._resolve(url.host, url.port)
             except (OSError, UnicodeError) as error:
                 raise CannotFetch(f"the name {url.host} cannot be resolved") from error
         if not found:

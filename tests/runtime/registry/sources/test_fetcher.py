@@ -493,3 +493,11 @@ def test_a_server_that_sends_too_little_in_a_window_is_left(first, piece, server
     began = time.monotonic()
     refused("slower than 10000 bytes a second", near(server), at(server, "/m"), limits=limits)
     assert time.monotonic() - began < 5
+
+
+def test_a_host_is_resolved_once_however_often_it_redirects_to_itself(server):
+    server.answers["/m"] = reply(status="302 x", location="/n")
+    server.answers["/n"] = reply(BODY)
+    resolver = Resolver(HERE, ["10.0.0.1"])
+    assert fetch(near(server), at(server, "/m"), resolve=resolver) == BODY
+    assert resolver.asked == ["models.test"]
