@@ -22,7 +22,9 @@ from marserve.errors import ConfigInvalid, Kind, MarServeError
 
 _NAME = "marserve.json"
 _CLOCK_TOLERANCE_S = 2.0
-"""A start time is counted from the boot time, which moves when the clock is set."""
+"""Between start times; only for files that say nothing better."""
+_START_FIELD = 19
+"""Of /proc/PID/stat, counted from behind the name: when it was started, in ticks since the boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +36,31 @@ class ServerProcess:
     """Seconds since the epoch, as psutil tells them."""
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     """inference, management, metrics → URL."""
+    birth: str = ""
+    """The boot of the machine and the moment since. A start time moves when the clock is set, and a
+    server would not be known for itself any more."""
 
     @classmethod
     def current(cls) -> Self:
         """The calling process."""
-        return cls(os.getpid(), psutil.Process().create_time())
+        pid = os.getpid()
+        return cls(pid, psutil.Process().create_time(), birth=_birth(pid))
 
     def process(self) -> psutil.Process | None:
         """The running process, or None when it has ended."""
         try:
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started_at) > _CLOCK_TOLERANCE_S:
+            if not self._is(process):
                 return None
             return None if process.status() == psutil.STATUS_ZOMBIE else process
         except psutil.NoSuchProcess:
             return None
+
+    def _is(self, process: psutil.Process) -> bool:
+        birth = _birth(self.pid) if self.birth else ""
+        if birth:
+            return birth == self.birth
+        return abs(process.create_time() - self.started_at) <= _CLOCK_TOLERANCE_S
 
 
 class AlreadyRunning(MarServeError):
@@ -75,7 +87,10 @@ class RunFile:
         try:
             document = json.loads(self.path.read_text())
             return ServerProcess(
-                int(document["pid"]), float(document["started_at"]), dict(document["addresses"])
+                int(document["pid"]),
+                float(document["started_at"]),
+                dict(document["addresses"]),
+                str(document.get("birth", "")),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -151,6 +166,16 @@ def make_log_dir(log_dir: Path) -> None:
         raise _unwritable(log_dir, error) from error
     if not os.access(log_dir, os.W_OK | os.X_OK):
         raise _unwritable(log_dir, PermissionError(13, "Permission denied"))
+
+
+def _birth(pid: int) -> str:
+    """When a process came to be, by no clock that can be set; empty where that is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{boot} {fields[_START_FIELD]}"
+    except (OSError, IndexError):
+        return ""
 
 
 def _unwritable(log_dir: Path, error: OSError) -> ConfigInvalid:

@@ -158,6 +158,7 @@ class _Server:
             await self._go_on_accepting()
         finally:
             try:
+                fetcher.close()
                 await self._stop(plane)
             finally:
                 environments.close()

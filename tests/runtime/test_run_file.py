@@ -5,7 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import psutil
 import pytest
@@ -161,3 +161,15 @@ def test_of_many_servers_that_start_at_once_one_claims(tmp_path):
         for process in processes:
             process.communicate("\n")
     assert words == ["claimed\n", "refused\n", "refused\n", "refused\n"]
+
+
+def test_a_server_is_known_for_itself_when_the_clock_was_set(tmp_path):
+    """F26: its start time moves with the clock; its birth does not."""
+    run_file = RunFile(tmp_path)
+    with run_file.claimed() as claim:
+        moved = replace(claim.server, started_at=claim.server.started_at - 3600)
+        run_file.path.write_text(json.dumps(asdict(moved)))
+        assert run_file.living() == moved
+        reused = replace(moved, birth="another boot 17")
+        run_file.path.write_text(json.dumps(asdict(reused)))
+        assert run_file.living() is None

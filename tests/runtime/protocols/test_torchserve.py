@@ -1,7 +1,10 @@
 """TorchServe's inference API: what bodies, queries and headers become."""
 
+import time
+from urllib.parse import parse_qsl
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marserve.errors import InvalidInput
@@ -386,3 +389,38 @@ def test_what_curl_sends_by_itself_is_recognised(content_type, body, expected):
 )
 def test_a_handler_sees_no_header_about_transport_but_always_a_length(sent, seen):
     assert seen_headers(sent, 7) == seen
+
+
+@given(st.lists(st.binary(max_size=200_000), max_size=4), st.integers(0, 70_000))
+@settings(max_examples=30, deadline=None)
+def test_a_form_is_read_the_same_wherever_its_parts_lie(values, shift):
+    """Large ones are read in pieces, and a boundary may lie across two of them."""
+    preamble = b"p" * shift + b"\r\n" if shift else b""
+    body = preamble + b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\n%s\r\n' % (number, value)
+        for number, value in enumerate(values)
+        if b"\r\n--b" not in value
+    )
+    found = parts(b"multipart/form-data; boundary=b", body + b"--b--\r\n")
+    assert [(name, value) for name, _, value in found] == [
+        (str(number), value) for number, value in enumerate(values) if b"\r\n--b" not in value
+    ]
+
+
+@given(st.lists(st.sampled_from([b"%", b"=", b"&", b"+", b"4", b"a", b"F", b"\n", b"\r", b"\xe9"])))
+@example([b"%"] * 3)
+@settings(max_examples=400, deadline=None)
+def test_escapes_mean_what_they_mean_to_the_standard_library(pieces):
+    encoded = b"".join(pieces)
+    pairs = parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    expected = {name.encode("latin-1").decode("utf-8", "replace"): value for name, value in pairs}
+    found = query_parts(encoded)
+    assert {name: value.decode("latin-1") for name, _, value in found} == expected
+
+
+def test_a_form_of_nothing_but_escapes_holds_nobody_up():
+    """F41: this took the loop of a server half a second."""
+    body = b"a=" + b"%41" * (2 << 20)
+    began = time.process_time()
+    assert parts(FORM, body) == [("a", "", b"A" * (2 << 20))]
+    assert time.process_time() - began < 0.25

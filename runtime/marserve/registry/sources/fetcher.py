@@ -47,6 +47,10 @@ class Fetcher:
         self._http = HttpSource(self._limits, clock, resolve, tls)
         self._clock = clock
 
+    def close(self) -> None:
+        """End the downloads that are under way, and begin none any more."""
+        self._http.close()
+
     def permission(self, text: str) -> Permission:
         """The url, taken apart, if it may be fetched.
 
@@ -84,12 +88,12 @@ class Fetcher:
                 "AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION"
             )
         deadline = self._clock() + self._limits.total_s
-        first = permission.url
+        first, known = permission.url, dict[str, list[str]]()
         for _ in range(self._limits.max_redirects + 1):
             url = permission.url
             # who signed in at one place has not signed in at the next
             headers = self._signature(url) if is_signed and url.same_origin(first) else {}
-            redirect = self._http.get(permission, headers, landing, deadline)
+            redirect = self._http.get(permission, headers, landing, deadline, known)
             if redirect is None:
                 return
             permission = self._followed(url, redirect)

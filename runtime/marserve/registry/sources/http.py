@@ -12,7 +12,9 @@ import http.client
 import io
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -24,11 +26,14 @@ from marserve.registry.sources.rate_floor import RateFloor
 from marserve.registry.sources.remote_url import RemoteUrl
 
 _PIECE_BYTES: Final = 1 << 20
+_STOPPED: Final = "the server is being stopped"
 REDIRECTS: Final = frozenset([301, 302, 303, 307, 308])
 
 Resolve = Callable[[str, int], list[str]]
 """From a host's name and port to its IP addresses; raises OSError."""
 Clock = Callable[[], float]
+Known = dict[str, list[str]]
+"""The addresses of the hosts of one download, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,17 @@ class HttpSource:
         self._clock = clock
         self._resolve = resolve
         self._tls = tls
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End what is under way, and begin nothing more. Called from any thread."""
+        with self._guard:
+            self._is_closed = True
+            for sock in self._open:
+                with suppress(OSError):  # it has ended by itself
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def get(
         self,
@@ -66,29 +82,53 @@ class HttpSource:
         headers: Mapping[str, str],
         landing: Landing,
         deadline: float,
+        known: Known,
     ) -> Redirect | None:
         """Add the body of the answer to `landing`, unless the answer is a redirect.
+
+        `known` has, and gets, the addresses of hosts: who is asked twice may answer twice.
 
         Raises:
             CannotFetch: anything went wrong; a part may have landed then.
         """
         url = permission.url
+        if self._is_closed:
+            raise CannotFetch(_STOPPED)
         try:
-            sock = self._connect(permission, deadline)
-            with _Timed(sock, self._limits, deadline, self._clock) as timed:
+            sock = self._connect(permission, deadline, known)
+            with (
+                _Timed(sock, self._limits, deadline, self._clock) as timed,
+                self._closable(sock),
+            ):
                 return self._exchange(url, headers, timed, landing)
         except TimeoutError as error:
             raise CannotFetch(self._lateness(deadline)) from error
         except (OSError, http.client.HTTPException) as error:
             raise CannotFetch(f"the connection to {url.host} failed: {shown(error)}") from error
 
+    @contextmanager
+    def _closable(self, sock: socket.socket) -> Iterator[None]:
+        with self._guard:
+            if self._is_closed:
+                raise CannotFetch(_STOPPED)
+            self._open.add(sock)
+        try:
+            yield
+        except CannotFetch as error:
+            if self._is_closed:
+                raise CannotFetch(_STOPPED) from error
+            raise
+        finally:
+            with self._guard:
+                self._open.discard(sock)
+
     # --- connecting -------------------------------------------------------------------------------
 
-    def _connect(self, permission: Permission, deadline: float) -> socket.socket:
+    def _connect(self, permission: Permission, deadline: float, known: Known) -> socket.socket:
         """A connection to an address that may be connected to; TLS verified where there is TLS."""
         url = permission.url
         failure: OSError | None = None
-        for address in self._addresses(permission):
+        for address in self._addresses(permission, known):
             try:
                 return self._connected(url, address, deadline)
             except ssl.SSLCertVerificationError as error:
@@ -103,13 +143,12 @@ class HttpSource:
             ) from failure
         raise CannotFetch(f"{url.host} refused the connection: {shown(failure)}") from failure
 
-    def _addresses(self, permission: Permission) -> list[str]:
+    def _addresses(self, permission: Permission, known: Known) -> list[str]:
         url = permission.url
-        if url.address is not None:
-            found = [url.host]
-        else:
+        found = [url.host] if url.address is not None else known.get(url.host)
+        if found is None:
             try:
-                found = self._resolve(url.host, url.port)
+                found = known[url.host] = self._resolve(url.host, url.port)
             except (OSError, UnicodeError) as error:
                 raise CannotFetch(f"the name {url.host} cannot be resolved") from error
         if not found:

@@ -473,3 +473,31 @@ def test_a_disk_that_is_full_is_told(server):
         pytest.raises(CannotFetch, match=r"No space left|too full"),
     ):
         fetcher.fetch(permission, False, full)
+
+
+# --- slow senders ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nx: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+)
+def test_a_server_that_sends_too_little_in_a_window_is_left(first, piece, server):
+    """F45: long before the end of all the time that a download may take."""
+    server.answers["/m"] = drip(first, piece)
+    limits = Limits(idle_s=5.0, total_s=60.0, min_bytes_per_s=10_000, window_s=0.2)
+    began = time.monotonic()
+    refused("slower than 10000 bytes a second", near(server), at(server, "/m"), limits=limits)
+    assert time.monotonic() - began < 5
+
+
+def test_a_host_is_resolved_once_however_often_it_redirects_to_itself(server):
+    server.answers["/m"] = reply(status="302 x", location="/n")
+    server.answers["/n"] = reply(BODY)
+    resolver = Resolver(HERE, ["10.0.0.1"])
+    assert fetch(near(server), at(server, "/m"), resolve=resolver) == BODY
+    assert resolver.asked == ["models.test"]
