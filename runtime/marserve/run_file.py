@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -34,11 +34,13 @@ class ServerProcess:
     """Seconds since the epoch, as psutil tells them."""
     addresses: Mapping[str, str] = field(default_factory=dict[str, str])
     """inference, management, metrics → URL."""
+    arguments: Sequence[str] = ()
+    """What was said to `marserve` to start it."""
 
     @classmethod
-    def current(cls) -> Self:
+    def current(cls, arguments: Sequence[str] = ()) -> Self:
         """The calling process."""
-        return cls(os.getpid(), psutil.Process().create_time())
+        return cls(os.getpid(), psutil.Process().create_time(), arguments=tuple(arguments))
 
     def process(self) -> psutil.Process | None:
         """The running process, or None when it has ended."""
@@ -75,7 +77,10 @@ class RunFile:
         try:
             document = json.loads(self.path.read_text())
             return ServerProcess(
-                int(document["pid"]), float(document["started_at"]), dict(document["addresses"])
+                int(document["pid"]),
+                float(document["started_at"]),
+                dict(document["addresses"]),
+                tuple(map(str, document.get("arguments", ()))),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -86,18 +91,24 @@ class RunFile:
         return server if server is not None and server.process() is not None else None
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[Claim]:
+    def claimed(
+        self, arguments: Sequence[str] = (), succeeds: int | None = None
+    ) -> Iterator[Claim]:
         """For the serving process: the file is its own until the block ends.
+
+        Args:
+            arguments: what was said to start it.
+            succeeds: the process that it takes over from, whose claim ends with this.
 
         Raises:
             AlreadyRunning: another server lives in this log directory.
             ConfigInvalid: the log directory cannot be written.
         """
         make_log_dir(self.path.parent)
-        claim = Claim(self.path, ServerProcess.current())
+        claim = Claim(self.path, ServerProcess.current(arguments))
         with _exclusively(self.path.parent):
             other = self.living()
-            if other is not None:
+            if other is not None and other.pid != succeeds:
                 raise AlreadyRunning(other, self.path.parent)
             claim.write()
         try:
