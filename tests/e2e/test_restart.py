@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -127,3 +130,47 @@ def test_keys_stay_good_over_a_restart(server):
     assert json.loads((server.root / "key_file.json").read_text()) == keys
     assert server.call("POST", "inference", "/predictions/echo", b"x", bearer).status == 200
     assert server.call("POST", "inference", "/predictions/echo", b"x").status == 401
+
+
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-m", "marserve", "serve", *sys.argv[2:]])
+"""
+
+
+def test_a_service_of_systemd_gets_its_socket_and_tells_how_it_is(server, tmp_path):
+    """sd_listen_fds(3) and sd_notify(3), with the test in the part of systemd."""
+    server.pack("echo", "echo.py")
+    config = tmp_path / "config.properties"
+    with socket.socket() as sock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(10)
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(60.0)
+        number = sock.getsockname()[1]
+        config.write_text(
+            f"inference_address=http://127.0.0.1:{number}\nmanagement_address=http://127.0.0.1:0\n"
+            f"enable_metrics_api=false\nenable_grpc_api=false\nmodel_store={server.store}\n"
+            f"load_models=echo.mar\nlog_dir={tmp_path}/logs\ncache_dir={tmp_path}/cache\n"
+        )
+        early = socket.create_connection(("127.0.0.1", number))  # before there is a server
+        early.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        process = subprocess.Popen(
+            [sys.executable, "-c", ACTIVATE, str(sock.fileno()), "--config", str(config)],
+            env={**os.environ, "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            pass_fds=[sock.fileno()],
+            stdout=subprocess.DEVNULL,
+            cwd=tmp_path,
+        )
+        try:
+            with early:
+                assert told.recv(100).startswith(b"READY=1")
+                assert early.recv(100).startswith(b"HTTP/1.1 200 ")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60.0) == 0
+        assert told.recv(100) == b"STOPPING=1"
+        with socket.create_connection(("127.0.0.1", number)):  # the next one will serve it
+            pass
