@@ -44,7 +44,7 @@ Exit codes:
   0    done; status: the server runs
   1    it could not be done; one sentence on stderr says why
   2    the command line is wrong
-  3    status: the server does not run
+  3    status, restart: the server does not run
   130  interrupted with Ctrl-C
 """
 
@@ -145,12 +145,14 @@ def main(ctx: click.Context) -> None:
 @main.command(cls=_ManyModels)
 @_server_options
 @click.option("--ready-fd", type=int, hidden=True)
+@click.option("--take-over", "takes_over_s", type=float, hidden=True)
 def serve(
     model_store: str | None,
     models: tuple[str, ...],
     config_file: Path | None,
     without_snapshots: bool,
     ready_fd: int | None,
+    takes_over_s: float | None,
 ) -> int:
     """Run the server in this terminal until Ctrl-C."""
     config = _server_config(model_store, models, config_file, without_snapshots)
@@ -163,6 +165,8 @@ def serve(
         ready_fd=ready_fd,
         on_ready=_print_ready,
         console=ready_fd is None,
+        arguments=_arguments(model_store, models, config_file, without_snapshots),
+        takes_over_s=takes_over_s,
     )
 
 
@@ -231,6 +235,45 @@ def stop(config_file: Path | None, timeout_s: float) -> None:
         click.echo(f"No server runs with the log directory {log_dir}.")
     else:
         click.echo(f"The server (pid {stopped.pid}) has stopped.")
+
+
+@main.command()
+@config_option
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait until the new process is ready.",
+)
+def restart(config_file: Path | None, timeout_s: float) -> None:
+    """Have a new process take over from the running server; nobody is refused.
+
+    It is started as the running one was. While it loads its models the running one serves, and if
+    it cannot, the running one goes on.
+    """
+    from marserve import restart as restarting
+
+    log_dir = _loaded(config_file).log_dir
+    try:
+        with terminal.SignOfLife("Restarting the server") as sign:
+            done = restarting.restart(log_dir, timeout_s=timeout_s, on_wait=sign.waited)
+    except KeyboardInterrupt:
+        _end("interrupted; the new process takes over as soon as it is ready.", INTERRUPTED)
+    if done is None:
+        _end(
+            f"No server runs with the log directory {log_dir}: start one with `marserve start`.",
+            NOT_RUNNING,
+        )
+    click.echo(
+        f"The server runs (pid {done.started.pid}); it took over from pid {done.former_pid}."
+    )
+    _print_addresses(done.started.addresses)
+    for note in done.started.notes:
+        click.echo(note)
+    _print_problems(done.started.problems)
 
 
 @main.command()

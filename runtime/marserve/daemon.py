@@ -24,7 +24,8 @@ import psutil
 from marserve.config import Config
 from marserve.errors import ConfigInvalid, Kind, MarServeError
 from marserve.pid_file import PidFile
-from marserve.run_file import AlreadyRunning, RunFile, ServerProcess, make_log_dir
+from marserve.run_file import AlreadyRunning, Claim, RunFile, ServerProcess, make_log_dir
+from marserve.succession import Predecessor, predecessor
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 8192
@@ -55,10 +56,18 @@ class Ready(Protocol):
 class Serve(Protocol):
     """The composition root: blocks until the server is told to stop, returns its exit code."""
 
-    def __call__(self, config: Config, *, on_ready: Callable[[Ready], None], console: bool) -> int:
+    def __call__(
+        self,
+        config: Config,
+        *,
+        on_ready: Callable[[Ready], None],
+        console: bool,
+        predecessor: Predecessor | None = None,
+    ) -> int:
         """Serve; `on_ready` is called once, when all ports are open.
 
-        `console`: somebody reads stdout, so log lines go there too.
+        `console`: somebody reads stdout, so log lines go there too. `predecessor`: the server to
+        take over from.
         """
         ...
 
@@ -84,6 +93,14 @@ class StillRuns(StopFailed):
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a server in the background runs; None: where the command does."""
+
+    cwd: Path | None = None
+    environ: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A server in the background that is ready."""
 
@@ -104,10 +121,21 @@ def serve_here(
     on_ready: Callable[[Ready], None],
     console: bool,
     pid_file: PidFile | None = None,
+    arguments: Sequence[str] = (),
+    takes_over_s: float | None = None,
 ) -> int:
     """Run the server in this process until it is told to stop.
 
-    `console`: somebody reads stdout. `pid_file` is claimed beside the run file.
+    Args:
+        config: of the server.
+        serve: runs it.
+        ready_fd: gets the line that `start` waits for.
+        on_ready: called when it is ready.
+        console: somebody reads stdout.
+        pid_file: claimed beside the run file.
+        arguments: what was said to start it, for a later restart.
+        takes_over_s: take over from the server that runs, which may take so long to finish changes
+            of models; None: there must be none.
 
     Raises:
         MarServeError: it cannot start; whoever waits on `ready_fd` has been told.
@@ -115,12 +143,22 @@ def serve_here(
     report = _Report(ready_fd)
     try:
         with contextlib.ExitStack() as stack:
-            if pid_file is not None:
-                stack.enter_context(pid_file.claimed())
-            claim = stack.enter_context(RunFile(config.log_dir).claimed())
+            former, more = None, {}
+            if takes_over_s is not None:
+                former = stack.enter_context(predecessor(config.log_dir, takes_over_s))
+                more = {"predecessor": former}
+
+            def claim() -> Claim:
+                succeeds = None if former is None else former.pid
+                if pid_file is not None:
+                    stack.enter_context(pid_file.claimed(succeeds))
+                return stack.enter_context(RunFile(config.log_dir).claimed(arguments, succeeds))
+
+            # the run file speaks of the one before until this one serves
+            claimed = claim() if former is None else None
 
             def ready(state: Ready) -> None:
-                claim.complete(state.addresses)
+                (claimed or claim()).complete(state.addresses)
                 report.send(
                     addresses=dict(state.addresses),
                     problems=list(state.problems),
@@ -128,7 +166,7 @@ def serve_here(
                 )
                 on_ready(state)
 
-            return serve(config, on_ready=ready, console=console)
+            return serve(config, on_ready=ready, console=console, **more)
     except MarServeError as error:
         report.send(failed=error.message)
         raise
@@ -178,12 +216,27 @@ def start(
     other = RunFile(log_dir).living()
     if other is not None:
         raise AlreadyRunning(other, log_dir)
+    return launch(
+        log_dir, arguments, timeout_s=timeout_s, on_wait=on_wait, keeps_output=keeps_output
+    )
+
+
+def launch(
+    log_dir: Path,
+    arguments: Sequence[str],
+    *,
+    timeout_s: float,
+    on_wait: Callable[[float], None],
+    keeps_output: bool = False,
+    surroundings: Surroundings | None = None,
+) -> Started:
+    """As `start`, whether another server runs or not."""
     log_file = log_dir / "marserve.log"
     log_begin = log_file.stat().st_size if log_file.exists() else 0
     reader, writer = os.pipe()
     try:
         try:
-            child = _launched(arguments, writer, None if keeps_output else log_file)
+            child = _launched(arguments, writer, None if keeps_output else log_file, surroundings)
         finally:
             os.close(writer)
         report = _report_of(child, reader, timeout_s, on_wait)
@@ -199,12 +252,15 @@ def start(
 
 
 def _launched(
-    arguments: Sequence[str], writer: int, log_file: Path | None
+    arguments: Sequence[str],
+    writer: int,
+    log_file: Path | None,
+    surroundings: Surroundings | None,
 ) -> subprocess.Popen[bytes]:
     # -P: a file in the current directory must not be taken for a module of the server
     command = [sys.executable, "-P", "-m", "marserve", *arguments]
     if log_file is None:
-        return _spawned(command, writer, None)
+        return _spawned(command, writer, None, surroundings)
     try:
         log = log_file.open("ab")
     except OSError as error:
@@ -212,12 +268,16 @@ def _launched(
             f"The log file {log_file} cannot be written ({(error.strerror or '').lower()})."
         ) from error
     with log:
-        return _spawned(command, writer, log)
+        return _spawned(command, writer, log, surroundings)
 
 
 def _spawned(
-    command: Sequence[str], writer: int, output: BinaryIO | None
+    command: Sequence[str],
+    writer: int,
+    output: BinaryIO | None,
+    surroundings: Surroundings | None,
 ) -> subprocess.Popen[bytes]:
+    where = surroundings or Surroundings()
     return subprocess.Popen(
         [*command, "--ready-fd", str(writer)],
         stdin=subprocess.DEVNULL,
@@ -225,6 +285,8 @@ def _spawned(
         stderr=output,
         pass_fds=[writer],
         start_new_session=True,
+        cwd=where.cwd,
+        env=where.environ,
     )
 
 

@@ -108,14 +108,18 @@ class Management:
         self._is_closing = True
         await asyncio.gather(*(trial.close(0.0) for trial in list(self._trials)))
 
-    async def close(self, grace_s: float) -> None:
-        """Let every deployment finish what it has, and end it. What is wanted stays wanted."""
+    async def close(self, grace_s: float, *, records: bool = True) -> None:
+        """Let every deployment finish what it has, and end it. What is wanted stays wanted.
+
+        `records`: the snapshot for the next start is this server's to write.
+        """
         self._is_closing = True
         kill_grace_s = max(_STOP_S, min(_KILL_GRACE_S, grace_s))
         await asyncio.gather(
             *(deployment.close(grace_s, kill_grace_s) for deployment in list(self._directory))
         )
-        await self._versions.record("shutdown")
+        if records:
+            await self._versions.record("shutdown")
 
     # --- changes ----------------------------------------------------------------------------------
 

@@ -79,15 +79,17 @@ class PidFile:
         return int(content), facts.st_mtime, facts.st_uid
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, succeeds: int | None = None) -> Iterator[None]:
         """For the serving process: the file has its id until the block ends.
+
+        `succeeds`: the process that it takes over from.
 
         Raises:
             PidTaken: another server lives there.
             ConfigInvalid: the file cannot be written.
         """
         other = self.process()
-        if other is not None:
+        if other is not None and other.pid != succeeds:
             raise PidTaken(other.pid)
         self._write(os.getpid())
         try:

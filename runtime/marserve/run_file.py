@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -39,12 +39,15 @@ class ServerProcess:
     birth: str = ""
     """The boot of the machine and the moment since. A start time moves when the clock is set, and a
     server would not be known for itself any more."""
+    arguments: Sequence[str] = ()
+    """What was said to `marserve` to start it."""
 
     @classmethod
-    def current(cls) -> Self:
+    def current(cls, arguments: Sequence[str] = ()) -> Self:
         """The calling process."""
         pid = os.getpid()
-        return cls(pid, psutil.Process().create_time(), birth=_birth(pid))
+        started_at = psutil.Process().create_time()
+        return cls(pid, started_at, birth=_birth(pid), arguments=tuple(arguments))
 
     def process(self) -> psutil.Process | None:
         """The running process, or None when it has ended."""
@@ -91,6 +94,7 @@ class RunFile:
                 float(document["started_at"]),
                 dict(document["addresses"]),
                 str(document.get("birth", "")),
+                tuple(map(str, document.get("arguments", ()))),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -101,18 +105,24 @@ class RunFile:
         return server if server is not None and server.process() is not None else None
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[Claim]:
+    def claimed(
+        self, arguments: Sequence[str] = (), succeeds: int | None = None
+    ) -> Iterator[Claim]:
         """For the serving process: the file is its own until the block ends.
+
+        Args:
+            arguments: what was said to start it.
+            succeeds: the process that it takes over from, whose claim ends with this.
 
         Raises:
             AlreadyRunning: another server lives in this log directory.
             ConfigInvalid: the log directory cannot be written.
         """
         make_log_dir(self.path.parent)
-        claim = Claim(self.path, ServerProcess.current())
+        claim = Claim(self.path, ServerProcess.current(arguments))
         with _exclusively(self.path.parent):
             other = self.living()
-            if other is not None:
+            if other is not None and other.pid != succeeds:
                 raise AlreadyRunning(other, self.path.parent)
             claim.write()
         try:

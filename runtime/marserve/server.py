@@ -25,12 +25,14 @@ from typing import Any, TypeVar
 import uvloop
 
 from marserve import __version__
+from marserve.change_gate import ChangeGate
 from marserve.config import Config
 from marserve.config_dump import Surroundings, config_dump
 from marserve.config_source import STATE_FOLDER
 from marserve.directory import Directory
 from marserve.events import Bus
 from marserve.foreign_settings import TORCHSERVE_VERSION
+from marserve.handover import Handover
 from marserve.health import Health
 from marserve.heap import keep_freed_memory
 from marserve.inference import Inference
@@ -47,8 +49,11 @@ from marserve.registry.sources.landing import Limits
 from marserve.registry.sources.s3 import Credentials
 from marserve.registry.store import ModelStore
 from marserve.registry.trust import Rules
+from marserve.servers.inherited import Inherited
 from marserve.servers.port_tokens import PortTokens, static_keys
 from marserve.servers.ports import Ports, Served
+from marserve.service_manager import ServiceManager
+from marserve.succession import Offer, Predecessor, SuccessionFailed
 from marserve.workers.accelerators import count_gpus
 from marserve.workers.devices import Devices
 from marserve.workers.environments import Environments
@@ -77,40 +82,72 @@ class Ready:
     """What an operator should know, as where the keys are."""
 
 
-def serve(config: Config, *, on_ready: Callable[[Ready], None], console: bool = True) -> int:
+def serve(
+    config: Config,
+    *,
+    on_ready: Callable[[Ready], None],
+    console: bool = True,
+    predecessor: Predecessor | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT; must be called from the main thread. Returns the exit code.
 
-    `console`: log lines go to stdout as well as to the files.
+    `console`: log lines go to stdout as well as to the files. `predecessor`: the server to take
+    over from, once everything serves here that serves there.
 
     Raises:
         PortInUse, ConfigInvalid: the server cannot start.
+        SuccessionFailed: it cannot take over.
     """
     keep_freed_memory()
+    manager = ServiceManager(os.environ)
     with ExitStack() as stack:
         tokens = PortTokens(config, Path.cwd(), static_keys(config))
-        ports = Ports(config, stack, tokens)
+        if predecessor is None:
+            inherited = Inherited([("", sock) for sock in manager.sockets()], is_kept=True)
+        else:
+            inherited = Inherited(predecessor.sockets, is_kept=predecessor.offer.is_kept)
+            tokens.adopt(predecessor.offer.keys)
+        ports = Ports(config, stack, tokens, inherited)
+        ports.is_shared = ports.is_kept or predecessor is not None
         log = logs.configure(config.log_dir, console, config.metrics_log_dir)
         stack.callback(log.close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Server(config, ports, tokens, log).run(on_ready))
+            one = _Server(config, ports, tokens, log, manager, predecessor)
+            runner.run(one.run(on_ready))
     return 0
 
 
 class _Server:
     """Everything that runs, while it runs."""
 
-    def __init__(self, config: Config, ports: Ports, tokens: PortTokens, log: logs.Logs) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ports: Ports,
+        tokens: PortTokens,
+        log: logs.Logs,
+        manager: ServiceManager,
+        predecessor: Predecessor | None,
+    ) -> None:
         self._config = config
         self._ports = ports
         self._tokens = tokens
         self._logs = log
+        self._manager = manager
+        self._predecessor = predecessor
         self._is_started = False
+        self._owns_state = predecessor is None
+        """Whether what is written for the next start is this process's to write."""
 
     async def run(self, on_ready: Callable[[Ready], None]) -> None:
         config = self._config
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(_BLOCKING_THREADS, "blocking"))
         stop = _stop_on_signals(loop)
+
+        def is_stopping() -> bool:
+            return stop.is_set() and self._owns_state  # a successor is as ready as this one was
+
         bus = Bus()
         observers = Observers(bus, config, self._logs, socket.gethostname())
         observers.start()
@@ -123,10 +160,10 @@ class _Server:
         opener = Opener(config, store, load_plugins(), supervisor, devices, environments, bus)
         state = config.log_dir / STATE_FOLDER if config.snapshots else None
         snapshots = config.log_dir / _SNAPSHOT_FOLDER if config.snapshots else None
-        plane = Management(
-            config, Registry(state, snapshots, config.properties), store, opener, directory, bus
-        )
-        data = Inference(directory, bus, time.monotonic, stop.is_set)
+        gate = ChangeGate()
+        registry = Registry(state, snapshots, config.properties)
+        plane = Management(config, registry, store, opener, directory, bus, gate)
+        data = Inference(directory, bus, time.monotonic, is_stopping)
         workflows = Workflows(
             plane,
             data.infer,
@@ -134,44 +171,104 @@ class _Server:
             state,
             config.unregister_model_timeout_s,
             keeps=not config.snapshot_is_last_run,
+            gate=gate,
         )
-        health = Health(directory, lambda: self._is_started, stop.is_set)
+        health = Health(directory, lambda: self._is_started, is_stopping)
         served = Served(bus, data, directory, health, plane, workflows, observers.registry)
         gpus = devices.count
         for line in config_dump(config, _surroundings(gpus)):
             _log.info("%s", line)
+        handover = self._handover(gate, directory, stop)
         try:
-            self._tokens.start()
+            if self._predecessor is None:
+                self._tokens.start()
             problems = await plane.start()
             problems += await workflows.start()
-            await self._ports.start(served)  # while models load: one can see how they are doing
+            if self._predecessor is None:  # while models load: one can see how they are doing
+                await self._ports.start(served)
             settled = await _unless(stop, plane.settled())
             if settled is not None:
                 problems += settled
                 for problem in problems:
                     _log.error("%s", problem)
+                if self._predecessor is not None:
+                    await self._take_over(self._predecessor, directory, served)
                 _spare_the_collector()
                 self._is_started = True
                 _log.info("Model server started.")
+                handover.open()
                 on_ready(Ready(self._ports.addresses, problems, self._tokens.notes))
+                self._manager.ready()
             await stop.wait()
             await self._go_on_accepting()
         finally:
             try:
+<<<<<<< HEAD
                 fetcher.close()
+=======
+                handover.close()
+>>>>>>> life
                 await self._stop(plane)
             finally:
                 environments.close()
                 await supervisor.close()
                 await self._ports.stop_metrics()
                 observers.close()
-                self._tokens.stop()
+                if self._owns_state:
+                    self._tokens.stop()
             _log.info("Model server stopped.")
+
+    async def _take_over(
+        self, predecessor: Predecessor, directory: Directory, served: Served
+    ) -> None:
+        """Answer on all ports, and have the server before this one accept no more.
+
+        Raises:
+            SuccessionFailed: it serves what cannot be served here, or is being stopped.
+        """
+        ready = {str(one.ref) for one in directory if one.ready_workers}
+        missing = sorted(set(predecessor.offer.serving) - ready)
+        if missing:
+            raise SuccessionFailed(f"What serves there does not here: {', '.join(missing)}.")
+        await self._ports.start(served)
+        predecessor.succeed()
+        self._owns_state = True
+        self._ports.is_shared = self._ports.is_kept
+        self._tokens.start()
+        _log.info("took over from process %d", predecessor.pid)
+
+    def _handover(self, gate: ChangeGate, directory: Directory, stop: asyncio.Event) -> Handover:
+        """What lets a successor take over from this server."""
+
+        def offer() -> Offer:
+            return Offer(
+                [*self._ports.sockets],
+                [str(one.ref) for one in directory if one.ready_workers],
+                self._ports.is_kept,
+                self._tokens.document(),
+            )
+
+        def begun(is_on: bool) -> None:
+            if is_on:
+                self._manager.reloading()
+            else:
+                self._manager.ready()
+
+        def done(pid: int) -> None:
+            self._owns_state = False
+            self._ports.is_shared = True
+            self._manager.succeeded_by(pid)
+            stop.set()
+
+        sockets = self._ports.sockets
+        return Handover(self._config.log_dir, gate, lambda: sockets, offer, begun, done)
 
     async def _go_on_accepting(self) -> None:
         """Give whoever sends requests here the time to see that they should go elsewhere."""
         delay_s = self._config.pre_drain_s
-        if delay_s:
+        if self._owns_state:
+            self._manager.stopping()
+        if delay_s and self._owns_state:
             _log.info("stopping: not ready any more, and accepting for %d s (pre_drain)", delay_s)
             await asyncio.sleep(delay_s)
 
@@ -183,7 +280,7 @@ class _Server:
         await plane.interrupt()
         await asyncio.gather(self._ports.stop_management(), self._ports.drain_inference(grace_s))
         await self._ports.cut_inference()
-        await plane.close(max(0.0, deadline - time.monotonic()))
+        await plane.close(max(0.0, deadline - time.monotonic()), records=self._owns_state)
 
 
 def _fetcher(config: Config) -> Fetcher:

@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "torchserve") -> int:
         if options.version:
             _say(f"TorchServe Version is {TORCHSERVE_VERSION} (MarServe {__version__})")
             return 0
+        if options.take_over is not None:
+            return _serve(options, arguments, _loaded(options), prog)
         return _stop(prog) if options.stop else _start(options, arguments, prog)
     except Refused as refused:
         _say(str(refused))
@@ -89,6 +91,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="models may be registered and removed (the default here)",
     )
     add("--ready-fd", type=int, help=argparse.SUPPRESS)
+    add("--take-over", type=float, help=argparse.SUPPRESS)
     return parser
 
 
@@ -108,7 +111,7 @@ def _start(options: argparse.Namespace, arguments: list[str], prog: str) -> int:
     loaded = _loaded(options)
     _check_stores(options, loaded.config)
     if options.foreground:
-        return _serve(options, loaded, prog)
+        return _serve(options, arguments, loaded, prog)
     return _start_in_background(loaded.config, arguments, prog)
 
 
@@ -156,7 +159,7 @@ def _check_stores(options: argparse.Namespace, config: Config) -> None:
         raise Refused(f"--workflow-store directory not found: {given}")
 
 
-def _serve(options: argparse.Namespace, loaded: Loaded, prog: str) -> int:
+def _serve(options: argparse.Namespace, arguments: list[str], loaded: Loaded, prog: str) -> int:
     from marserve import daemon
     from marserve.pid_file import PidFile
     from marserve.server import serve
@@ -174,7 +177,21 @@ def _serve(options: argparse.Namespace, loaded: Loaded, prog: str) -> int:
         on_ready=lambda _: None,  # the log says it, on stdout too
         console=True,
         pid_file=PidFile(),
+        arguments=_repeatable(arguments),
+        takes_over_s=options.take_over,
     )
+
+
+def _repeatable(arguments: list[str]) -> list[str]:
+    """What starts this server once more: without what was for this start alone."""
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in ("--ready-fd", "--take-over"):
+            next(words, None)
+        else:
+            kept.append(word)
+    return kept
 
 
 def _start_in_background(config: Config, arguments: list[str], prog: str) -> int:

@@ -159,7 +159,8 @@ def test_without_a_command_the_help_is_shown(run):
 def test_commands_stand_in_the_order_of_use(run):
     out = run("--help")[1]
     names = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines() if line]
-    assert names[:7] == ["serve", "start", "stop", "status", "config", "models", "predict"]
+    assert names[:5] == ["serve", "start", "stop", "restart", "status"]
+    assert names[5:8] == ["config", "models", "predict"]
 
 
 def test_the_version_is_told():

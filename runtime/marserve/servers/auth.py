@@ -133,6 +133,21 @@ class Tokens:
                 "where something else keeps strangers from its ports."
             ) from error
 
+    def document(self) -> str:
+        """The keys as they stand in the key file."""
+        with self._turn:
+            return self._document(self._keys).decode()
+
+    def adopt(self, document: str) -> None:
+        """Take the keys of the server before this one, but for those that are static here."""
+        found = json.loads(document)
+        with self._turn:
+            self._api = Key(found["API"]["key"].encode(), None)
+            self._keys = {
+                scope: key if key.is_static else _adopted(found.get(scope.value)) or key
+                for scope, key in self._keys.items()
+            }
+
     def stop(self) -> None:
         """Remove the key file, unless another server has put its own in the place."""
         with self._turn, suppress(OSError):
@@ -266,6 +281,20 @@ def _static_key(scope: Scope, text: str) -> Key:
             f"{MIN_STATIC_CHARACTERS} to 512 characters, printable ASCII without blanks."
         )
     return Key(text.encode(), None, is_static=True)
+
+
+def _adopted(entry: Mapping[str, str] | None) -> Key | None:
+    if entry is None:
+        return None
+    expires = entry.get("expiration time")
+    return Key(entry["key"].encode(), None if expires is None else _nanoseconds(expires))
+
+
+def _nanoseconds(timestamp: str) -> int:
+    """What `_timestamp` wrote."""
+    seconds, _, fraction = timestamp.removesuffix("Z").partition(".")
+    moment = datetime.fromisoformat(f"{seconds}+00:00")
+    return int(moment.timestamp()) * _NS + int(fraction)
 
 
 def _timestamp(ns: int) -> str:

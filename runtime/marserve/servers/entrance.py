@@ -86,9 +86,11 @@ class Entrance:
             self._server.close()
         elif self._secure is not None:
             self._secure.close()
-        if rest is not None:
-            with rest:
-                await self._take_the_rest(rest)
+        if rest is None:
+            await asyncio.sleep(_LOOK_S)  # the loop has taken some that are no connections yet
+            return
+        with rest:
+            await self._take_the_rest(rest)
 
     def let_go(self) -> None:
         """Drop who has come in and said nothing at all."""

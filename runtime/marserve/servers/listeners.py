@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,39 +15,53 @@ _BACKLOG = 2048
 
 
 @contextmanager
-def listening(name: str, address: Address) -> Iterator[socket.socket]:
+def listening(
+    name: str,
+    address: Address,
+    inherited: socket.socket | None = None,
+    is_shared: Callable[[], bool] = lambda: False,
+) -> Iterator[socket.socket]:
     """A bound, listening socket; the file of a unix socket goes with it.
 
-    `name`: the port's, for messages.
+    Args:
+        name: the port's, for messages.
+        address: where it listens.
+        inherited: one that listens there already.
+        is_shared: whether another process goes on with it, and with its file.
 
     Raises:
         PortInUse: the address cannot be bound.
     """
-    family = _family(address)
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        path = Path(address.path) if address.is_unix else None
-        try:
-            if path is None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((address.host, address.port))
-            else:
-                _remove_stale(path)
-                sock.bind(address.path)
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            raise PortInUse(
-                f"{address.url} ({name}_address) cannot be opened: {error.strerror}. "
-                f"Stop what listens there, or set another {name}_address."
-            ) from error
+    path = Path(address.path) if address.is_unix else None
+    with inherited or _bound(name, address, path) as sock:
         sock.setblocking(False)
-        mine = path.stat().st_ino if path is not None else None
+        mine = path.stat().st_ino if path is not None and path.exists() else None
         try:
             yield sock
         finally:
-            if path is not None:
+            if path is not None and not is_shared():
                 with suppress(OSError):  # another server may have taken the place
                     if path.stat().st_ino == mine:
                         path.unlink()
+
+
+def _bound(name: str, address: Address, path: Path | None) -> socket.socket:
+    sock = socket.socket(_family(address), socket.SOCK_STREAM)
+    try:
+        if path is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address.host, address.port))
+        else:
+            _remove_stale(path)
+            sock.bind(address.path)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise PortInUse(
+            f"{address.url} ({name}_address) cannot be opened: {error.strerror}. "
+            f"Stop what listens there, or set another {name}_address."
+        ) from error
+    return sock
 
 
 def url_of(address: Address, sock: socket.socket) -> str:

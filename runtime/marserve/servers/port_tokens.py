@@ -86,6 +86,15 @@ class PortTokens:
         if self._enforced:
             self.notes = sentences
 
+    def document(self) -> str:
+        """What stands in the key file; empty where there are no keys."""
+        return "" if self._tokens is None else self._tokens.document()
+
+    def adopt(self, document: str) -> None:
+        """Go on with the keys of the server before this one."""
+        if self._tokens is not None and document:
+            self._tokens.adopt(document)
+
     def stop(self) -> None:
         """Remove the key file."""
         if self._tokens is not None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from socket import gethostname
@@ -35,6 +35,7 @@ from marserve.servers.about import About
 from marserve.servers.control_plane import ControlPlane
 from marserve.servers.http_ports import INFERENCE, MANAGEMENT, METRICS, Apis, HttpPort, http_ports
 from marserve.servers.inference import FrontOptions, InferenceFront
+from marserve.servers.inherited import Inherited
 from marserve.servers.listeners import listening, url_of
 from marserve.servers.origins import Doors
 from marserve.servers.port_tokens import PortTokens
@@ -69,8 +70,16 @@ class Served:
 class Ports:
     """Every listener of one server."""
 
-    def __init__(self, config: Config, stack: ExitStack, tokens: PortTokens) -> None:
+    def __init__(
+        self,
+        config: Config,
+        stack: ExitStack,
+        tokens: PortTokens,
+        inherited: Inherited | None = None,
+    ) -> None:
         """Binds everything, or nothing; `stack` closes the sockets.
+
+        `inherited` listens for some of the ports already.
 
         Raises:
             PortInUse: an address cannot be bound.
@@ -79,7 +88,17 @@ class Ports:
         self._config = config
         self._tokens = tokens
         self._addresses = _http_addresses(config)
-        self._sockets = _bind(config, self._addresses, stack)
+        inherited = inherited or Inherited()
+        self.is_kept = inherited.is_kept
+        """Whoever started this process keeps the sockets open."""
+        self.is_shared = inherited.is_kept
+        """Another process goes on with the sockets."""
+        self.sockets: Mapping[str, socket.socket] = _bind(
+            config, self._addresses, stack, inherited, lambda: self.is_shared
+        )
+        """What listens, by name; equal addresses share one."""
+        for left in inherited.close():
+            _log.warning("A socket at %s was passed to this process; no port uses it.", left)
         self._tls = _tls(config, self._addresses)
         self.addresses: Mapping[str, str] = self._urls()
         """Where each API is, by name."""
@@ -91,8 +110,6 @@ class Ports:
         self._http: list[HttpPort] = []
         self._grpc: list[GrpcPort] = []
         self._reload: asyncio.TimerHandle | None = None
-        self.is_shared = False
-        """Another process goes on with the listening sockets."""
 
     async def start(self, served: Served) -> None:
         """Answer on all ports from now on."""
@@ -148,10 +165,10 @@ class Ports:
 
     def _urls(self) -> dict[str, str]:
         http = {
-            name: url_of(address, self._sockets[name]) for name, address in self._addresses.items()
+            name: url_of(address, self.sockets[name]) for name, address in self._addresses.items()
         }
         return http | {
-            name: _grpc_url(self._sockets[name]) for name in _GRPC if name in self._sockets
+            name: _grpc_url(self.sockets[name]) for name in _GRPC if name in self.sockets
         }
 
     # --- HTTP -------------------------------------------------------------------------------------
@@ -194,7 +211,7 @@ class Ports:
             )
         return http_ports(
             self._addresses,
-            self._sockets,
+            self.sockets,
             config.max_request_bytes,
             Apis(
                 self._inference_front(served, cors),
@@ -241,7 +258,7 @@ class Ports:
         from marserve.servers import grpc
 
         certificate = self._tls if config.enable_grpc_ssl else None
-        sockets = [self._sockets[name] for name in _GRPC]
+        sockets = [self.sockets[name] for name in _GRPC]
         tokens = [self._tokens.authorize(name) for name in _GRPC]
         plane, bus, clock = served.plane, served.bus, time.monotonic
 
@@ -281,18 +298,27 @@ def _http_addresses(config: Config) -> dict[str, Address]:
 
 
 def _bind(
-    config: Config, addresses: Mapping[str, Address], stack: ExitStack
+    config: Config,
+    addresses: Mapping[str, Address],
+    stack: ExitStack,
+    inherited: Inherited,
+    is_shared: Callable[[], bool],
 ) -> dict[str, socket.socket]:
     """All listening sockets, or none; equal addresses share one."""
     sockets: dict[str, socket.socket] = {}
     for name, address in addresses.items():
         same = [other for other in sockets if address.is_same_port(addresses[other])]
-        sockets[name] = sockets[same[0]] if same else stack.enter_context(listening(name, address))
+        if same:
+            sockets[name] = sockets[same[0]]
+            continue
+        former = inherited.take(name, address)
+        sockets[name] = stack.enter_context(listening(name, address, former, is_shared))
     if config.enable_grpc_api:
         hosts = (config.grpc_inference_host, config.grpc_management_host)
         numbers = (config.grpc_inference_port, config.grpc_management_port)
         for name, host, number in zip(_GRPC, hosts, numbers, strict=True):
-            sockets[name] = stack.enter_context(reserved(name, host, number))
+            former = inherited.take(name, Address(host, number))
+            sockets[name] = stack.enter_context(former or reserved(name, host, number))
     return sockets
 
 
