@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running_server import Server, end
+from running_server import Server, end, lives
 
 from marserve.workers import marks
 
@@ -65,8 +65,8 @@ def all_gone(mark, pids=(), warden=None):
     began = time.monotonic()
     end_at = began + 20.0
     while time.monotonic() < end_at:
-        left = [*pids_of(mark), *filter(psutil.pid_exists, pids)]
-        if warden is not None and warden.is_running():
+        left = [*pids_of(mark), *filter(lives, pids)]
+        if warden is not None and lives(warden.pid):
             left.append(warden.pid)
         if not left:
             return time.monotonic() - began
@@ -177,7 +177,7 @@ def test_the_next_server_clears_up_when_the_warden_was_killed_too(server):
     warden.kill()
     zygote.kill()
     server.stop(signal.SIGKILL)
-    assert psutil.pid_exists(pids[2])
+    assert lives(pids[2])
 
     server.start(load_models="clinging.mar")
 
@@ -189,17 +189,17 @@ def test_a_worker_a_zygote_and_an_orderly_stop_take_with_them_what_was_started(s
     server.start(load_models="clinging.mar")
     mark, [worker], first = mark_of(server), server.pids("clinging"), brood(server)
     os.kill(worker, signal.SIGKILL)
-    server.wait_until(lambda: not any(map(psutil.pid_exists, first)), LIMIT_S)
+    server.wait_until(lambda: not any(map(lives, first)), LIMIT_S)
     server.wait_until(lambda: worker not in server.pids("clinging"))
     second = brood(server)
     zygote_of(server).kill()
-    server.wait_until(lambda: not any(map(psutil.pid_exists, second)), LIMIT_S)
+    server.wait_until(lambda: not any(map(lives, second)), LIMIT_S)
     third = brood(server)
 
     assert server.stop() == 0
 
     assert pids_of(mark) == []
-    assert not any(map(psutil.pid_exists, third))
+    assert not any(map(lives, third))
 
 
 def test_a_zygote_that_is_stopped_holds_up_neither_an_unregistration_nor_a_stop(server):
