@@ -94,7 +94,7 @@ def load_entry_point(handler: str, model_dir: Path, find_named: FindNamed) -> En
         handler: `module.py`, `module`, `folder/module.py:function`, the name of an installed
             handler, or a module of an installed package. A file of the model directory comes
             before an installed handler, and that before a package.
-        model_dir: where the model's files are; it becomes the first entry of `sys.path`.
+        model_dir: where the model's files are; it comes on `sys.path`, before all packages.
         find_named: the installed handler of a name, or None.
 
     Raises:

@@ -1,6 +1,7 @@
 """Imports the python files of a model directory, and says what is wrong with one that fails.
 
-The file's own directory comes first on `sys.path`, so `import helper` finds the helper beside it.
+The file's own directory comes before all packages on `sys.path`, so `import helper` finds the
+helper beside it; but after Python's own library, for which no file of the same name can stand in.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -17,6 +19,15 @@ from typing import Any, Final
 from marserve_handlers.errors import HandlerLoadFailed
 
 _OURS: Final = frozenset({"ts", "marserve", "marserve_archiver", "marserve_handlers"})
+
+_STANDARD_LIBRARY: Final = frozenset(
+    {
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        f"{sysconfig.get_path('platstdlib')}/lib-dynload",
+        os.path.dirname(os.__file__),  # noqa: PTH120  as it stands on sys.path
+    }
+)
 
 _DISTRIBUTIONS: Final = {
     "PIL": "pillow",
@@ -54,8 +65,7 @@ def import_file(file: Path, model_dir: Path, what: str) -> ModuleType:
     Raises:
         HandlerLoadFailed: the file raised while it was imported; MemoryError passes through.
     """
-    for directory in (file.parent, model_dir):
-        _put_first(str(directory))
+    put_before_packages(model_dir, file.parent)
     importlib.invalidate_caches()
     name = module_name(file)
     known = sys.modules.get(name)
@@ -70,6 +80,18 @@ def import_file(file: Path, model_dir: Path, what: str) -> ModuleType:
             f"the {what} {file.name} could not be imported: {cause(error, model_dir)}"
             f"{remedy(error)}"
         ) from error
+
+
+def put_before_packages(*directories: Path | str) -> None:
+    """Have modules looked for in these, right after Python's own library. They are moved there.
+
+    A model's `json.py` would else be what every package gets that imports json.
+    """
+    moved = list(dict.fromkeys(str(directory) for directory in directories))
+    others = [entry for entry in sys.path if entry not in moved]
+    own = [index for index, entry in enumerate(others) if entry in _STANDARD_LIBRARY]
+    place = own[-1] + 1 if own else 0
+    sys.path[:] = [*others[:place], *moved, *others[place:]]
 
 
 def list_classes_from_module(
@@ -133,11 +155,6 @@ def cause(error: BaseException, model_dir: Path) -> str:
         if frame.filename.startswith(root):
             return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
     return text
-
-
-def _put_first(directory: str) -> None:
-    if sys.path[:1] != [directory]:
-        sys.path[:] = [directory, *(entry for entry in sys.path if entry != directory)]
 
 
 def _imported(name: str, file: Path) -> ModuleType:

@@ -86,6 +86,14 @@ class Config:
     job_queue_size: int
     blacklist_env_vars: re.Pattern[str] | None
     """Hides a variable from workers when it matches the whole name."""
+    worker_env_allow: tuple[str, ...]
+    """Names, or beginnings of names with a * behind them, that workers see although they look
+    like secrets."""
+    sandbox: str
+    """off, default or strict."""
+    sandbox_writable: tuple[Path, ...]
+    sandbox_readable: tuple[Path, ...]
+    sandbox_model_may_loosen: bool
     number_of_gpu: int | None
     """At most so many are used; None: all that are there."""
     initial_worker_port: int

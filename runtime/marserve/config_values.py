@@ -92,6 +92,10 @@ def _read_optional_path(text: str, notes: Notes) -> Path | None:
     return _read_path(text, notes) if text else None
 
 
+def _read_words(text: str, _notes: Notes) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _read_pattern(text: str, _notes: Notes) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
@@ -175,6 +179,7 @@ PLAIN = ValueType("any text", _read_plain)
 PATH = ValueType("the path of a directory", _read_path)
 OPTIONAL_PATH = ValueType("the path of a directory", _read_optional_path)
 PATHS = ValueType("paths, separated by commas", _read_paths)
+WORDS = ValueType("words, separated by commas", _read_words)
 PATTERN = ValueType("a regular expression", _read_pattern)
 OPTIONAL_FILE = ValueType("the path of a file", _read_optional_path)
 OPTIONAL_BOOLEAN = ValueType("true or false", _read_optional_boolean)

@@ -21,14 +21,16 @@ from marserve.registry import model_config
 from marserve.registry.model_config import ModelConfig, TorchRun
 from marserve.registry.precedence import Sources, decide
 from marserve.registry.store import ModelStore, Unpacked
+from marserve.workers import layers
+from marserve.workers.confinement import confinement
 from marserve.workers.cores import available_cores, available_processors
 from marserve.workers.devices import Devices
 from marserve.workers.environments import Environment, Environments
 from marserve.workers.launched import Launcher, Ports, is_installed
-from marserve.workers.messages import Load
+from marserve.workers.messages import Confinement, Load
 from marserve.workers.supervisor import Supervisor
 from marserve.workers.thread_share import thread_share
-from marserve.workers.torchrun import IN_RANKS, CpuLaunch, TorchRunLaunch, split
+from marserve.workers.torchrun import IN_RANKS, TORCHRUN_LOGS, CpuLaunch, TorchRunLaunch, split
 from marserve.workers.worker import WorkerPlan
 
 _log = logging.getLogger("marserve.registry")
@@ -209,6 +211,7 @@ class Opener:
             most_workers=most_workers,
             is_shown_own_devices=settings.parallel_type == "custom",
             launcher=launcher,
+            confinement=self._confinement(found, settings, environment, launcher),
             # launchers of torch set the threads of what they start themselves
             threads_for=self._threads_for if launcher is None else lambda workers: None,
             sequence_headers=headers if settings.sequence_batching else None,
@@ -217,6 +220,27 @@ class Opener:
         origin = Origin(ref, found.url, at_startup)
         new_id = self._namer(settings)
         return Deployment(origin, settings, plan, self._supervisor, self._bus, new_id)
+
+    def _confinement(
+        self, found: Found, settings: Settings, environment: Environment, launcher: Launcher | None
+    ) -> Confinement:
+        """How its workers are shut in.
+
+        Raises:
+            LoadFailed: strictly, which this machine cannot do.
+        """
+        has_ranks = launcher is not None and settings.parallel_type in IN_RANKS
+        wish = confinement(
+            self._config,
+            found.yaml,
+            found.unpacked.model_dir,
+            environment.path,
+            self._config.log_dir.absolute() / TORCHRUN_LOGS if has_ranks else None,
+        )
+        lacking = layers.missing_for(wish)
+        if lacking:
+            raise LoadFailed(f"sandbox=strict needs {' and '.join(lacking)}.")
+        return wish
 
     def _threads_for(self, workers: int) -> int | None:
         return thread_share(self._cores, workers, self._supervisor.environ)

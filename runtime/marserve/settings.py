@@ -17,6 +17,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "CORS": settings_ports.CORS,
     "Models": settings_models.MODEL_SETTINGS,
     "Workers and batches": settings_models.WORKERS,
+    "Sandbox": settings_models.SANDBOX,
     "Stateful models": settings_models.SEQUENCES,
     "Limits": settings_server.LIMITS,
     "Files": settings_server.FILES,

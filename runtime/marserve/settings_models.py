@@ -12,6 +12,8 @@ from marserve.config_values import (
     PATTERN,
     PLAIN,
     TEXT,
+    WORDS,
+    choice,
     optional_whole_number,
     whole_number,
 )
@@ -170,6 +172,16 @@ WORKERS = (
         example=".*(PASSWORD|SECRET|TOKEN).*",
     ),
     Setting(
+        "worker_env_allow",
+        WORDS,
+        "",
+        "Environment variables that workers see although their names look like those of secrets "
+        "(as AWS_SECRET_ACCESS_KEY or HF_TOKEN); a * at the end stands for any rest.",
+        "worker_env_allow",
+        example="HF_TOKEN,AWS_*",
+        default_note="none",
+    ),
+    Setting(
         "number_of_gpu",
         optional_whole_number(0),
         "",
@@ -221,6 +233,44 @@ WORKERS = (
         "Arguments for that launcher.",
         "cpu_launcher_args",
         example="--use_logical_core",
+    ),
+)
+
+SANDBOX = (
+    Setting(
+        "sandbox",
+        choice("off", "default", "strict"),
+        "default",
+        "How workers are shut in. default: they write only where handlers commonly do, and reach "
+        "no other process; strict: they read only what a model needs, and have no network unless "
+        "model-config.yaml says network: true. See docs/sandbox.md and marserve doctor.",
+        "sandbox",
+    ),
+    Setting(
+        "sandbox_writable",
+        PATHS,
+        "",
+        "Files and folders that workers may write, besides the usual ones.",
+        "sandbox_writable",
+        example="/data/results,/mnt/cache",
+        default_note="none",
+    ),
+    Setting(
+        "sandbox_readable",
+        PATHS,
+        "",
+        "Files and folders that workers may read in the strict sandbox, besides the usual ones.",
+        "sandbox_readable",
+        example="/mnt/weights",
+        default_note="none",
+    ),
+    Setting(
+        "sandbox_model_may_loosen",
+        BOOLEAN,
+        "false",
+        "true lets the key sandbox of a model-config.yaml loosen what is set here; else it can "
+        "only tighten it.",
+        "sandbox_model_may_loosen",
     ),
 )
 

@@ -1,3 +1,4 @@
+import os
 import sys
 import textwrap
 
@@ -88,10 +89,13 @@ def test_a_file_in_a_folder_of_the_archive_finds_its_neighbours_and_the_root(tmp
     assert answer("pkg/deep.py", tmp_path) == ["m"]
 
 
-def test_the_model_directory_comes_first_on_the_path(tmp_path):
+def test_the_model_directory_comes_after_the_standard_library_and_before_all_packages(tmp_path):
+    """SEC-26: a model's statistics.py stands in for nothing, its flask.py does."""
     write(tmp_path, handler=FUNCTION)
     load_entry_point("handler", tmp_path, lambda name: None)
-    assert sys.path[0] == str(tmp_path)
+    place = sys.path.index(str(tmp_path))
+    packages = [sys.path.index(entry) for entry in sys.path if entry.endswith("site-packages")]
+    assert sys.path.index(os.path.dirname(os.__file__)) < place < min(packages)  # noqa: PTH120
 
 
 @pytest.mark.parametrize("name", ["handlers", "runtime", "archiver", "utils"])

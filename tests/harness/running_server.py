@@ -222,6 +222,14 @@ class Server:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not reaped yet does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _is_warden(process: psutil.Process) -> bool:
     try:
         by_name = process.name() == "marserve-warden"

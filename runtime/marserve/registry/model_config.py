@@ -64,6 +64,10 @@ class ModelConfig:
     scale_up_queue_ms: int | None = None
     scale_down_idle_s: int | None = None
     torchrun: TorchRun | None = None
+    sandbox: str | None = None
+    """off, default or strict."""
+    network: bool | None = None
+    """Whether its workers need sockets that lead out of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,13 @@ _KEYS: dict[str, _Key] = {
     "maxSequenceJobQueueSize": _whole("sequence_queue_size", 1),
     "scaleUpQueueMSec": _whole("scale_up_queue_ms", 1),
     "scaleDownIdleSec": _whole("scale_down_idle_s", 1),
+    "sandbox": _Key(
+        "sandbox",
+        "off, default or strict",
+        lambda value: value is False or value in ("off", "default", "strict"),
+        lambda value: value or "off",  # YAML takes the word off for false
+    ),
+    "network": _flag("network"),
 }
 
 _TORCHRUN_KEYS: dict[str, _Key] = {

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import io
 import logging
 import os
+import select
 import socket
 import sys
 import threading
@@ -36,6 +38,10 @@ _MAX_FRAME_BYTES = 1 << 40
 """The server is trusted with sizes: it has bounded every request before."""
 _READ_BYTES = 1 << 18
 _MAX_LOAD_MESSAGE_CHARS = 600
+_FIRST_OWN_FD = 200
+"""Handlers that close what they did not open begin with the small numbers."""
+_LAST_WORDS_S = 0.5
+"""How long a handler has to clear up when the server is gone."""
 
 
 def main(channel: socket.socket, outputs: tuple[int, int]) -> NoReturn:
@@ -43,6 +49,8 @@ def main(channel: socket.socket, outputs: tuple[int, int]) -> NoReturn:
     status = 1
     try:
         _redirect_output(*outputs)
+        channel = _out_of_reach(channel)
+        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
         keep_freed_memory()
         status = _Worker(channel).run()
     except (BrokenPipeError, ConnectionResetError):
@@ -58,6 +66,7 @@ def main(channel: socket.socket, outputs: tuple[int, int]) -> NoReturn:
 class _Worker:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._pid = os.getpid()
         self._memory = IdleMemory(channel)
         self._decoder = Decoder(_MAX_FRAME_BYTES)
         self._frames: list[Frame] = []
@@ -133,6 +142,8 @@ class _Worker:
     def _send(self, kind: FrameKind, meta: msgspec.Struct, buffers: Sequence[Buffer] = ()) -> None:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # the handler's to break
             sys.stdout.flush()
+        if os.getpid() != self._pid:  # the handler has forked, and this is not the worker
+            os._exit(1)
         data = encode_pieces(kind, msgspec.msgpack.encode(meta), buffers)
         with self._sending:  # the handler may stream from a thread of its own
             for piece in (data,) if isinstance(data, bytes) else data:
@@ -140,6 +151,23 @@ class _Worker:
 
     def _send_piece(self, result: Result, bodies: list[Buffer]) -> None:
         self._send(FrameKind.PIECE, result, bodies)
+
+
+def _end_with(channel: socket.socket) -> None:
+    """End this process when the server is gone, whatever the handler is waiting for."""
+    hanging_up = select.poll()
+    hanging_up.register(channel, select.POLLRDHUP)
+    hanging_up.poll()
+    time.sleep(_LAST_WORDS_S)
+    os._exit(0)
+
+
+def _out_of_reach(channel: socket.socket) -> socket.socket:
+    with contextlib.suppress(OSError, ValueError):  # so many descriptors may not be allowed
+        moved = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_FD)
+        channel.close()
+        return socket.socket(fileno=moved)
+    return channel
 
 
 def _redirect_output(stdout_fd: int, stderr_fd: int) -> None:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Final
 
 from marserve.config import Config
 from marserve.workers.messages import Load
 
+_SECRET_PARTS: Final = ("SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY")
+_SECRET_WORDS: Final = frozenset({"TOKEN", "TOKENS", "PAT", "JWT", "PASS", "PWD", "AUTH", "DSN"})
+_SECRET_AT_THE_END: Final = frozenset({"KEY", "KEYS"})
+_SECRET_NAMES: Final = frozenset({"KUBECONFIG", "DATABASE_URL", "REDIS_URL", "MONGO_URL", "NETRC"})
+_OF_CLOUDS: Final = ("AWS_", "AZURE_", "ARM_CLIENT_")
+_HARMLESS: Final = frozenset({"PWD", "OLDPWD", "AWS_REGION", "AWS_DEFAULT_REGION"})
+_HARMLESS_BEGINNING: Final = "AWS_NEURON_"
+
 
 def worker_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """The server's environment, less what `blacklist_env_vars` hides, plus what handlers look for.
+    """The server's environment, less what is `hidden_from_workers`, plus what handlers look for.
 
     Args:
         config: of the server.
         environ: of the server.
     """
-    hidden: re.Pattern[str] | None = config.blacklist_env_vars
-    shown = {k: v for k, v in environ.items() if hidden is None or not hidden.fullmatch(k)}
+    hidden = hidden_from_workers(config, environ)
+    shown = {name: value for name, value in environ.items() if name not in hidden}
     return shown | {
         "TS_DECODE_INPUT_REQUEST": _flag(config.decode_input_request),
         "TS_IPEX_ENABLE": _flag(config.ipex_enable),
@@ -27,6 +36,38 @@ def worker_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]
         "TS_REQUEST_SEQUENCE_START": config.header_key_sequence_start,
         "TS_REQUEST_SEQUENCE_END": config.header_key_sequence_end,
     }
+
+
+def hidden_from_workers(config: Config, environ: Mapping[str, str]) -> frozenset[str]:
+    """What workers must not see: secrets by their names, and what `blacklist_env_vars` says."""
+    blacklist: re.Pattern[str] | None = config.blacklist_env_vars
+    return frozenset(
+        name
+        for name in environ
+        if (blacklist is not None and blacklist.fullmatch(name))
+        or (looks_secret(name) and not _is_allowed(name, config.worker_env_allow))
+    )
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name commonly holds a secret."""
+    upper = name.upper()
+    if upper in _HARMLESS or upper.startswith(_HARMLESS_BEGINNING):
+        return False
+    words = upper.split("_")
+    return (
+        upper.startswith(_OF_CLOUDS)
+        or upper in _SECRET_NAMES
+        or any(part in upper for part in _SECRET_PARTS)
+        or any(word in _SECRET_WORDS for word in words)
+        or (len(words) > 1 and words[-1] in _SECRET_AT_THE_END)
+    )
+
+
+def _is_allowed(name: str, allowed: Sequence[str]) -> bool:
+    return any(
+        name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in allowed
+    )
 
 
 def handler_environ(load: Load, environ: Mapping[str, str]) -> dict[str, str]:

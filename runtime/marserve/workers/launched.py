@@ -20,7 +20,7 @@ from marserve.errors import LoadFailed
 from marserve.refs import ModelRef
 from marserve.workers.frames import Frame
 from marserve.workers.meeting import Meeting
-from marserve.workers.messages import PACKAGE_MISSING
+from marserve.workers.messages import PACKAGE_MISSING, Confinement
 from marserve.workers.rank_channels import RankChannels
 from marserve.workers.supervisor import (
     PACKAGE_ROOTS,
@@ -92,6 +92,7 @@ class Launcher:
         ref: ModelRef,
         python: str,
         devices: tuple[int, ...],
+        confinement: Confinement | None = None,
     ) -> LaunchedProcess:
         """Have a launcher process started; its ranks join when its channel is opened.
 
@@ -123,6 +124,7 @@ class Launcher:
                     ],
                     environ=self._environ(start, supervisor.environ) | meeting.environ,
                     needs=launch.module.partition(".")[0],
+                    confinement=confinement,
                 )
             except BaseException:
                 meeting.close()

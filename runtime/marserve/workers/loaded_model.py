@@ -7,7 +7,6 @@ concerned, and in a traceback on the worker's own output.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from marserve_handlers.contract import Context
 from marserve_handlers.entry_point import EntryPoint, load_entry_point
 from marserve_handlers.errors import HandlerError
 from marserve_handlers.metrics import Metrics
+from marserve_handlers.model_files import put_before_packages
 from marserve_handlers.wire import STREAM_NEXT
 
 _MAX_YAML_BYTES = 1 << 20
@@ -48,7 +48,7 @@ def prepare(load: Load) -> tuple[EntryPoint, Context]:
     model_dir = Path(load.model_dir)
     os.chdir(model_dir)
     os.environ.update(handler_environ(load, os.environ))
-    sys.path[:0] = [str(model_dir), *load.python_path]
+    put_before_packages(model_dir, *load.python_path)
     torchserve_names.install()
     metrics = Metrics(load.metrics_config, model_name=load.model_name)
     metrics.initialize_cache()

@@ -15,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 VARIABLE = "MARSERVE_SERVER"
 _LIMIT = 15  # RLIMIT_RTTIME, in microseconds; the module `resource` does not name it
@@ -43,10 +44,8 @@ def put_on(server: int, worker: int = 0) -> None:
     """Mark this process and all that it will start. Does nothing where the limit is lower."""
     import resource  # not in the warden
 
-    try:
+    with suppress(ValueError, OSError):  # in a worker of another server, which ends it, too
         resource.setrlimit(_LIMIT, (_WORKERS_FROM + worker, _SERVERS_FROM + server))
-    except (ValueError, OSError):
-        pass  # inside another server's worker: there is the environment, and that server
 
 
 def mark_of(pid: int) -> Mark | None:

@@ -175,6 +175,25 @@ PACKAGE_MISSING: Final = 69
 """The exit code of a launcher that is not installed."""
 
 
+class Confinement(msgspec.Struct, array_like=True, frozen=True):
+    """How a worker is shut in before it runs anybody's code (`sandbox.py`)."""
+
+    mode: str = "off"
+    """off, default or strict."""
+    model_dir: str = ""
+    writable: list[str] = []
+    """Where it may write besides the usual places; for files or whole folders."""
+    readable: list[str] = []
+    """Where it may read in `strict`, besides the usual places."""
+    protected: list[str] = []
+    """The server's own folders, left out where a usual place would hold them."""
+    has_network: bool = True
+    made: list[str] = []
+    """Folders that it writes to, made if they are missing."""
+    scratch: str = ""
+    """Its own folder for temporary files."""
+
+
 class Spawn(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Fork a worker; its channel and its output descriptors come along."""
 
@@ -185,6 +204,7 @@ class Spawn(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Variables for `command`, besides the inherited ones."""
     needs: str = ""
     """A package without which `command` is in vain."""
+    confinement: Confinement = Confinement()
 
 
 class ZygoteReady(msgspec.Struct, array_like=True, frozen=True, tag=2):

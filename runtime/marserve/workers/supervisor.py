@@ -29,11 +29,13 @@ import marserve_archiver
 import marserve_handlers
 from marserve.errors import LoadFailed
 from marserve.refs import ModelRef
+from marserve.workers import warden
 from marserve.workers.channel import Channel
 from marserve.workers.frames import Frame
 from marserve.workers.guard import Guard
 from marserve.workers.messages import (
     MAX_DATAGRAM_BYTES,
+    Confinement,
     Exited,
     FromZygote,
     Kill,
@@ -133,6 +135,7 @@ class Supervisor:
         command: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         needs: str = "",
+        confinement: Confinement | None = None,
     ) -> WorkerProcess:
         """A newborn worker for `ref`, forked from a `python` that has imported `preload`.
 
@@ -144,6 +147,7 @@ class Supervisor:
             command: what it becomes at once, instead of a worker.
             environ: for `command`, variables besides those of every worker.
             needs: a package; without it `command` ends at once with `messages.PACKAGE_MISSING`.
+            confinement: how it is shut in; it gets a scratch folder, which goes when it ends.
 
         Raises:
             LoadFailed: no process could be started.
@@ -152,7 +156,16 @@ class Supervisor:
         if zygote is None or zygote.is_gone:
             zygote = Zygote(python, preload, self.environ, self.guard)
             self._zygotes[python, preload] = zygote
-        return await zygote.spawn(ref, Spawn(worker, list(command), dict(environ or {}), needs))
+        scratch = self.guard.scratch(worker)
+        wish = msgspec.structs.replace(confinement or Confinement(), scratch=str(scratch))
+        request = Spawn(worker, list(command), dict(environ or {}), needs, wish)
+        try:
+            process = await zygote.spawn(ref, request)
+        except BaseException:
+            _remove(scratch)
+            raise
+        process.exited.add_done_callback(lambda _: _remove(scratch))
+        return process
 
     async def close(self) -> None:
         """End all zygotes and with them every worker; returns when they are gone."""
@@ -378,6 +391,11 @@ async def _follow_output(lines: _OutputLines, read_fd: int) -> None:
     # whatever another thread has opened under the same number meanwhile.
     pipe = os.fdopen(read_fd, "rb", buffering=0, closefd=False)
     await loop.connect_read_pipe(lambda: lines, pipe)
+
+
+def _remove(scratch: Path) -> None:
+    """Soon, in a thread: there may be much in it."""
+    asyncio.get_running_loop().run_in_executor(None, warden.remove, str(scratch))
 
 
 def describe_exit(status: int) -> str:

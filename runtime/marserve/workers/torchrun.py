@@ -18,7 +18,8 @@ from marserve.registry.model_config import TorchRun
 IN_RANKS: Final = ("pp", "tp", "pptp")
 """The parallel types whose workers are several processes."""
 _IN_STEP: Final = ("tp", "pptp")
-_LOG_FOLDER: Final = "torchelastic_ts"
+TORCHRUN_LOGS: Final = "torchelastic_ts"
+"""The folder in the log folder that torchrun writes to."""
 _NO_RESTARTS: Final = "0"
 _LOOPBACK: Final = "127.0.0.1"
 _INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
@@ -62,7 +63,7 @@ class TorchRunLaunch:
         return [
             *("--nnodes", run.nnodes),
             *("--nproc-per-node", str(self.ranks)),
-            *("--log-dir", str(self.log_dir / _LOG_FOLDER)),
+            *("--log-dir", str(self.log_dir / TORCHRUN_LOGS)),
             *(_meet_here(run, start.port) if self._is_alone else _meet_as_told(run)),
             *("--rdzv-id", f"{self.model_name}_{start.worker}"),
             # the server replaces a worker as a whole: a rank that comes back alone has no model

@@ -26,7 +26,7 @@ from marserve.workers.channel import Channel
 from marserve.workers.devices import Group
 from marserve.workers.frames import Frame
 from marserve.workers.launched import LaunchedProcess, Launcher
-from marserve.workers.messages import FrameKind, Load, Loaded, Result
+from marserve.workers.messages import Confinement, FrameKind, Load, Loaded, Result
 from marserve.workers.rank_channels import RankChannels
 from marserve.workers.supervisor import (
     Supervisor,
@@ -67,6 +67,8 @@ class WorkerPlan:
     """How a stateful model's requests name their sequence; None: it has no sequences."""
     threads_for: Callable[[int], int | None] = lambda workers: None
     """How many threads each of so many workers computes with; None: the server does not say."""
+    confinement: Confinement | None = None
+    """How its workers are shut in; None: only by what always holds."""
     round_size: int | None = None
     """Continuous batching: how many requests may run together, round after round."""
 
@@ -193,9 +195,11 @@ class Worker:
         plan = self._plan
         if plan.launcher is not None:
             return await plan.launcher.start(
-                supervisor, self.id, plan.ref, plan.python, self.devices
+                supervisor, self.id, plan.ref, plan.python, self.devices, plan.confinement
             )
-        return await supervisor.spawn(self.id, plan.ref, plan.preload, plan.python)
+        return await supervisor.spawn(
+            self.id, plan.ref, plan.preload, plan.python, confinement=plan.confinement
+        )
 
     def _load_message(self) -> Load:
         self._threads = self._owner.threads

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -27,10 +26,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from marserve.workers import child, marks
+from marserve.workers import child, linux, marks, sandbox
 from marserve.workers.messages import (
     MAX_DATAGRAM_BYTES,
     PACKAGE_MISSING,
+    Confinement,
     Exited,
     FromZygote,
     Kill,
@@ -45,10 +45,7 @@ LAUNCHER_VARIABLE = "MARSERVE_LAUNCHER_PID"
 """Tells what a launcher starts who its parent is; what they start in turn inherits it."""
 _OWN = {"torch": "marserve_handlers.torch", "torchvision": "marserve_handlers.vision"}
 """What handlers of a framework extend or are: shared like the framework itself."""
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _LAST_REAP_S = 1.0
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> NoReturn:
@@ -64,8 +61,8 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()  # pages that the collector never touches stay shared between the workers
     _send(control, ZygoteReady(time.monotonic() - started, problems))
-    _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)  # from here on it must live to end its workers
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # and gets what dead launchers leave
+    linux.die_with_parent(0)  # from here on it must live to end its workers
+    linux.adopt_orphans()  # and gets what dead workers leave
     zygote = _Zygote(control, server)
     try:
         zygote.run()
@@ -77,7 +74,7 @@ def main() -> NoReturn:
 
 def die_with_parent(expected_parent: int) -> None:
     """Have the kernel kill this process when its parent is gone, even if that was just now."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    linux.die_with_parent(signal.SIGKILL)
     if os.getppid() != expected_parent:
         os._exit(1)
 
@@ -158,6 +155,7 @@ class _Zygote:
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+            _shut_in(request.confinement, stderr_fd)
             if request.command:
                 os.close(channel_fd)
                 _become(request, stdout_fd, stderr_fd)
@@ -198,6 +196,14 @@ class _Zygote:
             self._workers.discard(ended.si_pid)
             _send(self._control, Exited(ended.si_pid, status))
         return True
+
+
+def _shut_in(confinement: Confinement, stderr_fd: int) -> None:
+    try:
+        sandbox.confine(confinement)
+    except (sandbox.LayerMissing, OSError) as error:
+        os.write(stderr_fd, sandbox.last_words(error))
+        os._exit(1)
 
 
 def _become(request: Spawn, stdout_fd: int, stderr_fd: int) -> NoReturn:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from marserve.workers.handler_environ import handler_environ, worker_environ
+from marserve.workers.handler_environ import handler_environ, looks_secret, worker_environ
 from marserve.workers.messages import Load
 
 
@@ -36,7 +36,8 @@ def test_a_model_may_have_variables_of_its_own():
 
 def test_handlers_are_told_what_the_server_is_set_to_and_not_what_is_hidden_from_them():
     config = SimpleNamespace(
-        blacklist_env_vars=re.compile("AWS_.*|TS_IPEX_ENABLE"),
+        blacklist_env_vars=re.compile("MY_AWS.*|TS_IPEX_ENABLE"),
+        worker_env_allow=("HF_TOKEN", "AZURE_*"),
         decode_input_request=True,
         ipex_enable=False,
         ipex_gpu_enable=True,
@@ -44,11 +45,19 @@ def test_handlers_are_told_what_the_server_is_set_to_and_not_what_is_hidden_from
         header_key_sequence_start="begin",
         header_key_sequence_end="end",
     )
-    inherited = {"HOME": "/h", "AWS_KEY": "x", "MY_AWS_KEY": "y", "TS_IPEX_GPU_ENABLE": "stale"}
+    inherited = {
+        "HOME": "/h",
+        "MY_AWS_HOME": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "HF_TOKEN": "y",
+        "AZURE_CLIENT_ID": "z",
+        "TS_IPEX_GPU_ENABLE": "stale",
+    }
 
     assert worker_environ(config, inherited) == {
         "HOME": "/h",
-        "MY_AWS_KEY": "y",
+        "HF_TOKEN": "y",
+        "AZURE_CLIENT_ID": "z",
         "TS_DECODE_INPUT_REQUEST": "true",
         "TS_IPEX_ENABLE": "false",
         "TS_IPEX_GPU_ENABLE": "true",
@@ -56,3 +65,29 @@ def test_handlers_are_told_what_the_server_is_set_to_and_not_what_is_hidden_from
         "TS_REQUEST_SEQUENCE_START": "begin",
         "TS_REQUEST_SEQUENCE_END": "end",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AZURE_CLIENT_ID"),
+        *("GOOGLE_APPLICATION_CREDENTIALS", "HF_TOKEN", "GITHUB_TOKEN", "github_token"),
+        *("OPENAI_API_KEY", "STRIPE_KEY", "SSH_AUTH_SOCK", "PGPASSWORD", "MYSQL_PWD"),
+        *("TS_KEYSTORE_PASS", "SENTRY_DSN", "KUBECONFIG", "DATABASE_URL", "CLIENTSECRET"),
+    ],
+)
+def test_what_commonly_holds_a_secret_is_taken_for_one(name):
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HOME", "PATH", "PWD", "OLDPWD", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
+        *("TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HOME"),
+        *("AWS_REGION", "AWS_NEURON_VISIBLE_DEVICES", "TS_HEADER_KEY_SEQUENCE_ID", "KEYBOARD"),
+        *("MONKEY", "TRANSFORMERS_CACHE", "NVIDIA_DRIVER_CAPABILITIES", "TORCH_HOME"),
+    ],
+)
+def test_what_handlers_and_frameworks_need_is_not_taken_for_a_secret(name):
+    assert not looks_secret(name)
