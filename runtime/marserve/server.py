@@ -203,11 +203,8 @@ class _Server:
             await self._go_on_accepting()
         finally:
             try:
-<<<<<<< HEAD
                 fetcher.close()
-=======
                 handover.close()
->>>>>>> life
                 await self._stop(plane)
             finally:
                 environments.close()
