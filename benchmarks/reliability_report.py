@@ -77,7 +77,7 @@ def markdown(entries: Sequence[Entry], has_drawing: bool) -> str:
     text += [f"- *{entry['property']}*: {entry['notes']}" for entry in entries if entry["notes"]]
     machines = sorted({entry["machine"] for entry in entries})
     text += ["", "## Machines", "", *(f"- {machine}" for machine in machines), ""]
-    return "\n".join(text)
+    return "\n".join(text).rstrip() + "\n"
 
 
 def _table(entries: Sequence[Entry]) -> list[str]:

@@ -21,11 +21,11 @@ def test_only_poison_gets_an_error_and_within_three_attempts(
     echo: EchoServer, culprits: int
 ) -> None:
     """Four batches of eight, each with `culprits` that kill their worker in another way."""
-    echo.start(batch_size=SIZE, default_workers_per_model=2)
+    echo.start(batch_size=SIZE, default_workers_per_model=1)
     echo.begin()
 
     uvloop.run(batches(echo, culprits))
-    verdict = check(echo.evidence(2), {"poison": FAILS})
+    verdict = check(echo.evidence(1), {"poison": FAILS})
 
     assert verdict.is_clean, verdict.report()
     assert verdict.executions_most <= MAX_ATTEMPTS
@@ -34,12 +34,12 @@ def test_only_poison_gets_an_error_and_within_three_attempts(
 
 
 def test_what_is_poison_only_in_company_is_answered_in_the_end(echo: EchoServer) -> None:
-    echo.start(batch_size=SIZE, default_workers_per_model=2)
+    echo.start(batch_size=SIZE, default_workers_per_model=1)
     echo.begin()
     crowd = [poison.INNOCENT] * (SIZE - 1)
 
-    uvloop.run(poison.batch(echo, [Ask("shy", "batched:segv"), *crowd]))
-    verdict = check(echo.evidence(2))
+    uvloop.run(poison.batch(echo, [Ask("shy", "batched:segv"), *crowd], workers=1))
+    verdict = check(echo.evidence(1))
 
     assert verdict.is_clean, verdict.report()
 
@@ -49,4 +49,4 @@ async def batches(echo: EchoServer, culprits: int) -> None:
     for command in KILLS_SOMEBODY:
         asks = [poison.INNOCENT] * (SIZE - culprits) + [Ask("poison", command)] * culprits
         chance.shuffle(asks)
-        await poison.batch(echo, asks)
+        await poison.batch(echo, asks, workers=1)

@@ -1,6 +1,6 @@
 """Batches with poison in them: one moment at which n requests wait, and what becomes of each.
 
-A gate holds the one worker busy while the requests of a batch arrive, so they leave together.
+Gates hold all workers busy while the requests of a batch arrive, so they leave together.
 """
 
 from __future__ import annotations
@@ -18,14 +18,29 @@ INNOCENT = Ask("innocent")
 GATE_S = 0.03
 
 
-async def batch(echo: EchoServer, asks: Sequence[Ask], within_s: float = 60.0) -> None:
-    """Send these so that they make one batch, and wait for all answers."""
-    loops = [ClosedLoop(echo.ledger, echo.http, "echo", repeat(ask), limit=1) for ask in asks]
+async def batch(
+    echo: EchoServer, asks: Sequence[Ask], workers: int, within_s: float = 90.0
+) -> range:
+    """Send these so that they make one batch, and wait for all answers.
+
+    Returns:
+        The ids of the requests, the gates' left out.
+    """
     gate = Ask("gate", f"sleep {GATE_S}")
-    opening = ClosedLoop(echo.ledger, echo.http, "echo", repeat(gate), limit=1)
-    await opening.start(1)
-    await asyncio.gather(*(loop.start(1) for loop in loops))
+    gates = [_single(echo, gate) for _ in range(workers)]
+    for one in gates:
+        await one.start(1)
+        await asyncio.sleep(0.004)  # so that each leaves alone, for a worker of its own
+    loops = [_single(echo, ask) for ask in asks]
+    first = len(echo.ledger)
+    for loop in loops:
+        await loop.start(1)
     until = time.monotonic() + within_s
     while echo.ledger.open and time.monotonic() < until:
         await asyncio.sleep(0.002)
-    await asyncio.gather(*(loop.finish(0.01) for loop in (opening, *loops)))
+    await asyncio.gather(*(loop.finish(0.01) for loop in (*gates, *loops)))
+    return range(first, len(echo.ledger))
+
+
+def _single(echo: EchoServer, ask: Ask) -> ClosedLoop:
+    return ClosedLoop(echo.ledger, echo.http, "echo", repeat(ask), limit=1)
