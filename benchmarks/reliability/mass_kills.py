@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import replace
 
 from accounting import (
     Ask,
@@ -44,9 +45,8 @@ def run(budget: Budget) -> list[Outcome]:
         echo.start(load_s=LOAD_S, batch_size=4, default_workers_per_model=WORKERS)
         echo.begin()
         times, never = on_loop(_load(echo, count, budget))
-        evidence = echo.evidence(leaks_too=False)
         # counters are of one model; these books have eight
-        verdict = check(_without_counters(evidence))
+        verdict = check(replace(echo.evidence(leaks_too=False), counted=None))
     worst = max(times, default=0.0)
     return [
         accounts(
@@ -66,12 +66,6 @@ def run(budget: Budget) -> list[Outcome]:
             notes=f"{len(MODELS)} models of {WORKERS} workers, {LOAD_S:g} s to load each",
         ),
     ]
-
-
-def _without_counters(evidence):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
-    return replace(evidence, counted=None)
 
 
 async def _load(echo: EchoServer, count: int, budget: Budget) -> tuple[list[float], int]:

@@ -36,7 +36,7 @@ FAILED = (503, 1014)
 ALLOWED = {
     "plain": Allowed(executions=MOST_RUNS),
     "raises": Allowed(statuses=FAILED, executions=MOST_RUNS),
-    "out of memory": Allowed(statuses=(507, 1008, 1014), executions=MOST_RUNS),
+    "out of memory": Allowed(statuses=(507, 1013), executions=MOST_RUNS),
 }
 
 

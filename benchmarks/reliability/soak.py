@@ -111,7 +111,7 @@ def _memory(
         bar="< 1 % and < 5 MiB",
         figure=f"{share:+.2%}, {grown / MIB:+.2f} MiB",
         passed=share < 0.01 and grown < 5 * MIB,
-        notes=f"{per_request * 1e6 / MIB:+.2f} MiB per million requests, at {at_start / MIB:.0f} MiB",
+        notes=f"{per_request * 1e6 / MIB:+.2f} MiB per million requests, of {at_start / MIB:.0f}",
         unit="request",
         series=series,
     )
@@ -139,9 +139,8 @@ def _flat(samples: list[Sample], made: int) -> Outcome:
         "temporary files": end.temporary - middle.temporary,
     }
     # the open loop may have some connections more or less at any moment
-    bad = {
-        name: more for name, more in found.items() if more > (20 if name == "descriptors" else 0)
-    }
+    slack = {"descriptors": 20}
+    bad = [name for name, more in found.items() if more > slack.get(name, 0)]
     return Outcome(
         property="soak (LEAK): descriptors, threads, processes, shared memory, files",
         n=made,
