@@ -76,7 +76,7 @@ def run(budget: Budget) -> list[Outcome]:
 async def _load(echo: EchoServer, count: int, budget: Budget) -> list[Sample]:
     samples: list[Sample] = []
     step = max(1, count // SAMPLES)
-    traffic = Traffic(echo, ASKS, budget.seed, clients=24, per_s=300, grpc_clients=2, pause_s=0.0)
+    traffic = Traffic(echo, ASKS, budget.seed, clients=24, per_s=5, grpc_clients=2, pause_s=0.0)
     async with traffic:
         while len(echo.ledger) < count and not budget.is_over:
             await asyncio.sleep(0.05)
@@ -138,8 +138,8 @@ def _flat(samples: list[Sample], made: int) -> Outcome:
         "shared memory": len(end.shared_memory - middle.shared_memory),
         "temporary files": end.temporary - middle.temporary,
     }
-    # the open loop may have some connections more or less at any moment
-    slack = {"descriptors": 20}
+    # a connection or two of the open loop come and go
+    slack = {"descriptors": 4}
     bad = [name for name, more in found.items() if more > slack.get(name, 0)]
     return Outcome(
         property="soak (LEAK): descriptors, threads, processes, shared memory, files",
