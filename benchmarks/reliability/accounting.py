@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "harness"))
 
 import uvloop
-from chaos import journal, poison
+from chaos import journal, poison, relay
 from chaos.asks import PLAIN, Ask, cycle
 from chaos.checker import Allowed, Evidence, Verdict, check
 from chaos.echo import MODEL, EchoServer
@@ -36,6 +36,7 @@ from chaos.faults import (
 )
 from chaos.ledger import BROKEN, GONE, GRPC, Ledger, Row
 from chaos.load import ClosedLoop, GrpcLoop, OpenLoop
+from chaos.relay import Relay, Weather
 from outcome import Outcome
 from running_server import Server, end
 
@@ -62,11 +63,13 @@ __all__ = [
     "GrpcLoop",
     "Ledger",
     "OpenLoop",
+    "Relay",
     "Row",
     "Server",
     "Traffic",
     "Verdict",
     "Way",
+    "Weather",
     "accounts",
     "check",
     "cycle",
@@ -76,6 +79,7 @@ __all__ = [
     "percentile",
     "plan",
     "poison",
+    "relay",
     "say",
 ]
 

@@ -112,6 +112,15 @@ class ClosedLoop:
                 await asyncio.wait_for(self._ended.wait(), within_s)
         await _forsake(self._clients)
 
+    async def give_up(self, after_s: float) -> None:
+        """Send no more after a while; hang up on whatever is not answered by then."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), after_s)
+        self._is_ending = True
+        for client in list(self._clients):
+            client.hang_up()
+        await self.finish(1.0)
+
     async def used_up(self, within_s: float) -> None:
         """Wait until `limit` requests were sent and answered."""
         await asyncio.wait_for(self._ended.wait(), within_s)
