@@ -6,17 +6,18 @@ where it is.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "harness"))
 
 import uvloop
-from chaos import journal
+from chaos import journal, poison, relay
 from chaos.asks import PLAIN, Ask, cycle
 from chaos.checker import Allowed, Evidence, Verdict, check
 from chaos.echo import MODEL, EchoServer
@@ -35,6 +36,7 @@ from chaos.faults import (
 )
 from chaos.ledger import BROKEN, GONE, GRPC, Ledger, Row
 from chaos.load import ClosedLoop, GrpcLoop, OpenLoop
+from chaos.relay import Relay, Weather
 from outcome import Outcome
 from running_server import Server, end
 
@@ -61,10 +63,13 @@ __all__ = [
     "GrpcLoop",
     "Ledger",
     "OpenLoop",
+    "Relay",
     "Row",
     "Server",
+    "Traffic",
     "Verdict",
     "Way",
+    "Weather",
     "accounts",
     "check",
     "cycle",
@@ -73,10 +78,45 @@ __all__ = [
     "on_loop",
     "percentile",
     "plan",
+    "poison",
+    "relay",
     "say",
 ]
 
 T = TypeVar("T")
+
+
+class Traffic:
+    """A closed loop, an open loop and gRPC at the same time, on one model."""
+
+    def __init__(
+        self,
+        echo: EchoServer,
+        asks: Sequence[Ask],
+        seed: int,
+        *,
+        clients: int = 16,
+        per_s: float = 100.0,
+        grpc_clients: int = 4,
+        pause_s: float = 0.02,
+        model: str = MODEL,
+    ) -> None:
+        book, http = echo.ledger, echo.http
+        self.closed = ClosedLoop(book, http, model, cycle(asks, seed), pause_s=pause_s)
+        self.open = OpenLoop(book, http, model, cycle(asks, seed + 1), per_s)
+        self.grpc = GrpcLoop(book, echo.grpc, model, cycle(asks, seed + 2), pause_s=pause_s)
+        self._counts = clients, grpc_clients
+
+    async def __aenter__(self) -> Traffic:
+        clients, grpc_clients = self._counts
+        await self.closed.start(clients)
+        await self.open.start()
+        await self.grpc.start(grpc_clients)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        loops = (self.closed, self.open, self.grpc)
+        await asyncio.gather(*(loop.finish() for loop in loops))
 
 
 @contextlib.contextmanager

@@ -23,10 +23,9 @@ from accounting import (
     say,
 )
 from budget import Budget
+from disconnecting import PHASES, Prey, leave
 from outcome import Outcome
 from standalone import standalone
-
-from disconnecting import PHASES, Prey, leave
 
 RELEASE_S = 300.0
 MOST = 50_000

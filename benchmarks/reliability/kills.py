@@ -13,16 +13,13 @@ from accounting import (
     KILL_FROZEN,
     Allowed,
     Ask,
-    ClosedLoop,
     Done,
     EchoServer,
     FaultDriver,
-    GrpcLoop,
-    OpenLoop,
     Row,
+    Traffic,
     accounts,
     check,
-    cycle,
     echo_server,
     journal,
     on_loop,
@@ -59,7 +56,7 @@ def run(budget: Budget) -> list[Outcome]:
     count = budget.trials(MOST, 1.4 / PER_S)
     lone = max(1, min(_LONE_KILLS, int(budget.time_s / 20)))
     with echo_server() as echo:
-        echo.start(batch_size=8, default_workers_per_model=WORKERS)
+        echo.start(batch_size=8, default_workers_per_model=WORKERS, job_queue_size=1000)
         echo.begin()
         found = on_loop(_load(echo, count, lone, budget))
         say("all load has ended; checking")
@@ -80,28 +77,23 @@ async def _load(
 ) -> tuple[list[Done], list[Done], tuple[float, float]]:
     """Kills in a row, lone kills, and the stretch before all of them."""
     seed = budget.seed
-    loops = (
-        ClosedLoop(echo.ledger, echo.http, "echo", cycle(ASKS, seed), pause_s=0.03),
-        OpenLoop(echo.ledger, echo.http, "echo", cycle(ASKS, seed + 1), OPEN_PER_S),
-        GrpcLoop(echo.ledger, echo.grpc, "echo", cycle(ASKS, seed + 2), pause_s=0.03),
+    traffic = Traffic(
+        echo, ASKS, seed, clients=CLIENTS, per_s=OPEN_PER_S, grpc_clients=8, pause_s=0.03
     )
-    await loops[0].start(CLIENTS)
-    await loops[1].start()
-    await loops[2].start(8)
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(1.0)
-    quiet_from = loop.time()
-    await asyncio.sleep(_QUIET_S)
-    quiet = (quiet_from, loop.time())
-    alone = FaultDriver(plan(seed, 1 / _APART_S, [KILL]), echo.pids)
-    await alone.run(lone)
-    await asyncio.sleep(_APART_S)
-    say(f"{lone} lone kills done; now {count:,} at {PER_S:g}/s")
-    driver = FaultDriver(plan(seed, PER_S, [KILL, KILL, KILL_FROZEN]), echo.pids)
-    telling = asyncio.create_task(_tell(echo, driver, count))
-    await driver.run(count, lambda: budget.is_over)
-    telling.cancel()
-    await asyncio.gather(*(loop.finish() for loop in loops))
+    async with traffic:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1.0)
+        quiet_from = loop.time()
+        await asyncio.sleep(_QUIET_S)
+        quiet = (quiet_from, loop.time())
+        alone = FaultDriver(plan(seed, 1 / _APART_S, [KILL]), echo.pids)
+        await alone.run(lone)
+        await asyncio.sleep(_APART_S)
+        say(f"{lone} lone kills done; now {count:,} at {PER_S:g}/s")
+        driver = FaultDriver(plan(seed, PER_S, [KILL, KILL, KILL_FROZEN]), echo.pids)
+        telling = asyncio.create_task(_tell(echo, driver, count))
+        await driver.run(count, lambda: budget.is_over)
+        telling.cancel()
     return driver.done, alone.done, quiet
 
 

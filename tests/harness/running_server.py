@@ -39,6 +39,9 @@ class Reply(NamedTuple):
 class Server:
     """One `marserve serve` process. `root` holds its store, its logs and its cache."""
 
+    program: tuple[str, ...] = (sys.executable, "-m", "marserve")
+    """What is started; a test may put a wrapper around it."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store = root / "store"
@@ -96,7 +99,7 @@ class Server:
         with (self.root / "output.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "marserve", "serve", "--config", str(config)),
+                    *(*self.program, "serve", "--config", str(config)),
                     *("--ready-fd", str(write_fd), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,

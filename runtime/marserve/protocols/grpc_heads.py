@@ -42,6 +42,8 @@ class CallHead:
     encoding: str = "identity"
     """How its compressed messages are compressed."""
     authorization: str | None = None
+    may_repeat: bool = True
+    """False: the client says `x-no-retry: 1`."""
     body_bytes: int | None = None
     """How long the body is, where that is announced."""
     is_malformed: bool = False
@@ -96,6 +98,7 @@ def _understood(names: dict[bytes, bytes], path: bytes, size_bytes: int) -> Call
         timeout_s=int(timed[1]) * _UNITS_S[timed[2]] if timed else None,
         encoding=names.get(b"grpc-encoding", b"identity").decode("latin-1"),
         authorization=None if authorization is None else authorization.decode("latin-1"),
+        may_repeat=names.get(b"x-no-retry") != b"1",
         body_bytes=None if length is None else int(length),
         http_status=http_status,
         is_too_large=size_bytes > MAX_METADATA_BYTES,

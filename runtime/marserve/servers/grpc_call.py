@@ -71,6 +71,7 @@ class CallKind:
             method.kind is Kind.DIRECT
             and head.http_status == 200
             and head.timeout_s is None
+            and head.may_repeat
             and head.encoding == "identity"
             and not (head.is_too_large or is_guarded)
         )
@@ -85,6 +86,8 @@ class GrpcCall(H2Stream):
     """Called if nobody waits for the answer any more."""
     deadline: float | None = None
     """By when the client must have the answer; None: it did not say."""
+    may_repeat = True
+    """Whether the request may be executed again when a worker dies with it."""
     _messages: Messages | None = None
     _received_bytes = 0
     _has_asked = False
@@ -254,6 +257,8 @@ class GrpcCall(H2Stream):
         if method.kind is Kind.UNKNOWN:
             raise CallRefused(no_such_method(method.path))
         check_encoding(head.encoding)
+        if not head.may_repeat:
+            self.may_repeat = False
         if head.timeout_s is not None:
             self.deadline = self._started + head.timeout_s
             self._timer = self.connection.loop.call_later(head.timeout_s, self._late)

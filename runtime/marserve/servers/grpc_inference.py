@@ -35,6 +35,8 @@ Outcome: TypeAlias = Answer | CallRefused
 
 _MESSAGE_BYTES = 100
 """What a message weighs besides its prediction."""
+_NO_RETRY: Header = ("x-no-retry", "1")
+"""How a request says that it must not be executed twice, whatever it came over."""
 _GONE_STATUS = 499
 """How a request counts whose client went away."""
 
@@ -92,6 +94,8 @@ class Predictor:
         """
         if not name:
             raise CallRefused(MODEL_NAME_MISSING)
+        if not peer.may_repeat:
+            headers = (*headers, _NO_RETRY)
         request = Request(self._ids.draw(), list(headers), parts)
         asked = Asked(self, peer, name, version or None, request, self._clock())
         asked.on_outcome = on_outcome

@@ -29,6 +29,11 @@ class Peer(Protocol):
         """By when the client must have the answer, by the port's clock; None: it did not say."""
         ...
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the request may be executed again when a worker dies with it."""
+        ...
+
 
 class Asking(Peer, Protocol):
     """A call that waits for its one answer: exactly one of `reply` and `fail`, now or later."""

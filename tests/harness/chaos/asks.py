@@ -22,8 +22,11 @@ class Ask:
     weight: int = 1
     timeout_ms: int | None = None
     """What the client gives it (`x-request-timeout-ms`, `grpc-timeout`); None: no limit."""
+    as_id: int | None = None
+    """Says that it is this request: the same bytes again. None: it is itself."""
 
     def body(self, id_: int) -> bytes:
+        id_ = id_ if self.as_id is None else self.as_id
         line = f"{id_text(id_)} {self.command}" if self.command else id_text(id_)
         return line.encode() + (b"\n" + b"y" * self.ballast_bytes if self.ballast_bytes else b"")
 

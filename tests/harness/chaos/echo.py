@@ -1,4 +1,4 @@
-"""A server with the echo handler that keeps a journal, and what a run against it leaves to check."""
+"""A server with the echo handler that keeps a journal, and what a run leaves to check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from chaos.leaks import Holdings
 from chaos.ledger import Ledger
 
 MODEL = "echo"
-_SETTLE_S = 10.0
 
 
 class EchoServer:
@@ -34,6 +33,8 @@ class EchoServer:
         self.journal = root / "journal"
         self._has_journal = has_journal
         self.models = models
+        self.settle_s = 10.0
+        """How long it may take to come to rest."""
         self._before: Holdings | None = None
         self._counted: Counters | None = None
 
@@ -122,9 +123,9 @@ class EchoServer:
     def counters(self, model: str = MODEL) -> Counters:
         return of_model(self.server.metrics(), model)
 
-    def settle(self, is_true: Callable[[], bool], within_s: float = _SETTLE_S) -> bool:
+    def settle(self, is_true: Callable[[], bool], within_s: float | None = None) -> bool:
         """Ask again until it is true; whether it became so."""
-        until = time.monotonic() + within_s
+        until = time.monotonic() + (self.settle_s if within_s is None else within_s)
         while not is_true():
             if time.monotonic() > until:
                 return False

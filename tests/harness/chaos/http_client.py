@@ -63,6 +63,12 @@ class HttpClient(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def forsake(self) -> None:
+        """Wait no longer. A request under way keeps its row without an answer: it is lost."""
+        self.id = None
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()

@@ -1,4 +1,4 @@
-"""What a server holds of the machine at one moment: descriptors, threads, processes, files, memory."""
+"""What a server holds at one moment: descriptors, threads, processes, files, memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Holdings:
         found = {}
         extra = self.descriptors - before.descriptors
         if sum(self.descriptors.values()) > sum(before.descriptors.values()):
-            found["descriptors"] = ", ".join(f"{n} × {kind}" for kind, n in extra.items())
+            found["descriptors"] = ", ".join(f"{n} more {kind}" for kind, n in extra.items())
         for name in ("threads", "processes", "zombies", "temporary"):
             was, is_ = getattr(before, name), getattr(self, name)
             if is_ > was:

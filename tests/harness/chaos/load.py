@@ -110,6 +110,16 @@ class ClosedLoop:
         if self._clients:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), within_s)
+        await _forsake(self._clients)
+
+    async def give_up(self, after_s: float) -> None:
+        """Send no more after a while; hang up on whatever is not answered by then."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), after_s)
+        self._is_ending = True
+        for client in list(self._clients):
+            client.hang_up()
+        await self.finish(1.0)
 
     async def used_up(self, within_s: float) -> None:
         """Wait until `limit` requests were sent and answered."""
@@ -198,8 +208,15 @@ class OpenLoop:
             if time.monotonic() > until:
                 break
             await asyncio.sleep(0.01)
-        for client in list(self._open):
-            client.close()
+        await _forsake(self._open)
+
+
+async def _forsake(clients: set[HttpClient]) -> None:
+    """End all connections. A loop that is closed with open ones (uvloop's) may hang."""
+    for client in list(clients):
+        client.forsake()
+    while clients:
+        await asyncio.sleep(0.001)
 
 
 class GrpcLoop:

@@ -51,6 +51,12 @@ def test_what_a_call_says_of_itself_is_understood():
     assert (head.authorization, head.body_bytes) == ("Bearer x", 7)
 
 
+def test_a_call_may_be_repeated_unless_it_says_no_retry():
+    assert call_head(call()).may_repeat
+    assert call_head(call(x_no_retry=b"0")).may_repeat
+    assert not call_head(call(x_no_retry=b"1")).may_repeat
+
+
 def test_blanks_around_values_mean_nothing():
     assert call_head(call(authorization=b"Bearer ")).authorization == "Bearer"
 

@@ -252,6 +252,17 @@ def test_a_deadline_that_passes_is_told_as_such_and_abandons_the_job():
     run(main())
 
 
+@pytest.mark.parametrize("metadata", [(), (("x-no-retry", "1"),)])
+def test_a_call_that_must_not_be_retried_says_so_as_a_request_over_http_does(metadata):
+    async def main():
+        async with serving() as served:
+            await served.inference.Predictions(request(), metadata=metadata)
+            [(_, _, asked)] = served.data.asked
+            assert [tuple(pair) for pair in asked.headers] == list(metadata)
+
+    run(main())
+
+
 def test_each_prediction_is_told_to_the_bus_once_with_the_method_and_the_peer():
     async def main():
         async with serving() as served:
