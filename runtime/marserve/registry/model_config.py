@@ -63,6 +63,9 @@ class ModelConfig:
     sequence_queue_size: int | None = None
     scale_up_queue_ms: int | None = None
     scale_down_idle_s: int | None = None
+    idempotent: bool | None = None
+    recycle_after_requests: int | None = None
+    recycle_above_mb: int | None = None
     torchrun: TorchRun | None = None
 
 
@@ -122,6 +125,9 @@ _KEYS: dict[str, _Key] = {
     "maxSequenceJobQueueSize": _whole("sequence_queue_size", 1),
     "scaleUpQueueMSec": _whole("scale_up_queue_ms", 1),
     "scaleDownIdleSec": _whole("scale_down_idle_s", 1),
+    "idempotent": _flag("idempotent"),
+    "recycleAfterRequests": _whole("recycle_after_requests", 1),
+    "recycleAboveMb": _whole("recycle_above_mb", 1),
 }
 
 _TORCHRUN_KEYS: dict[str, _Key] = {

@@ -161,6 +161,10 @@ class LaunchedProcess:
         """End launcher and ranks at once. Harmless when they have ended already."""
         self._launcher.kill()
 
+    def abort(self) -> None:
+        """The same: a launcher would not say what its ranks are doing."""
+        self._launcher.kill()
+
     async def open_channel(
         self,
         max_frame_bytes: int,

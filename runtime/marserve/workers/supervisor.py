@@ -55,6 +55,8 @@ _DEAF_S = 2.0
 """How long a zygote may leave a message unread until it is woken up, and …"""
 _DEAF_FOR_GOOD_S = 10.0
 """… how long after that until it is ended."""
+_LAST_WORDS_S = 1.0
+"""What a worker that hangs has to say what it is doing."""
 
 _BOOT = "import sys; sys.path += sys.argv[5:]; from marserve.workers.zygote import main; main()"
 """Our packages go to the end of the path, where they hide nothing, and the working directory does
@@ -88,6 +90,12 @@ class WorkerProcess:
         """End it at once, and whatever it started. Harmless when it has ended already."""
         if not self.exited.done():
             self._zygote.send(Kill(self.pid))
+
+    def abort(self) -> None:
+        """End it within a moment; before, it tells its stderr what it is doing, if it can."""
+        if not self.exited.done():
+            self._zygote.send(Kill(self.pid, is_abort=True))
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self.kill)
 
     @property
     def pids(self) -> list[int]:
