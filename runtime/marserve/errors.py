@@ -229,7 +229,7 @@ class WorkerDied(MarServeError):
 
 
 class PoisonRequest(MarServeError):
-    """This request ended its worker even where it was alone with it; the log has the incident."""
+    """The request ended its worker even where it was alone with it; the log has the incident."""
 
     kind = Kind.POISON_REQUEST
 

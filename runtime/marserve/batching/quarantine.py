@@ -55,7 +55,7 @@ class Quarantine(Generic[Item]):
         self._had_last_turn = False
 
     def ended(self, item: Item) -> bool:
-        """This one does not run any more; False: it was none of the suspects."""
+        """A request does not run any more; False: it was no suspect that ran."""
         if item is not self.running:
             return False
         self.running = None

@@ -24,6 +24,9 @@ class WearLimits:
     above_mb: int = 0
 
 
+NEVER_WORN = WearLimits()
+
+
 class Wear:
     """What one worker has gone through. Owned by it."""
 

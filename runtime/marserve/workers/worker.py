@@ -31,7 +31,7 @@ from marserve.workers.launched import LaunchedProcess, Launcher
 from marserve.workers.load_gate import LoadGate, Turn
 from marserve.workers.messages import FrameKind, Load, Loaded, Result
 from marserve.workers.rank_channels import RankChannels
-from marserve.workers.recycling import Wear, WearLimits
+from marserve.workers.recycling import NEVER_WORN, Wear, WearLimits
 from marserve.workers.supervisor import (
     Supervisor,
     WorkerProcess,
@@ -73,7 +73,7 @@ class WorkerPlan:
     """How many threads each of so many workers computes with; None: the server does not say."""
     round_size: int | None = None
     """Continuous batching: how many requests may run together, round after round."""
-    wear: WearLimits = WearLimits()
+    wear: WearLimits = NEVER_WORN
     """When a worker is replaced although it works."""
     load_gate: LoadGate | None = None
     """Shared by all versions: how many workers load at a time."""

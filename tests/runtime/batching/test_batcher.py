@@ -14,8 +14,8 @@ from marserve.batching import batcher as batcher_module
 from marserve.batching import suspects as suspects_module
 from marserve.batching.batcher import Batcher
 from marserve.batching.retry import Loss
-from marserve.batching.window import Limits
 from marserve.batching.suspects import Court, Lane
+from marserve.batching.window import Limits
 from marserve.errors import (
     DeadlineExceeded,
     NoWorkers,

@@ -11,8 +11,8 @@ import pytest
 from tests.harness.jumping_loop import jumping_loop
 
 from marserve.batching import sequence_batcher as module
-from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.batching.retry import Loss
+from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.batching.sequences import SequenceLimits
 from marserve.errors import DeadlineExceeded, SequenceRefused, ShuttingDown, WorkerDied
 from marserve.model_version import SequenceHeaders

@@ -29,9 +29,7 @@ from marserve.workers.causes import UNKNOWN_STATUS, Cause, Ending, cause_of, sig
         (UNKNOWN_STATUS, None, False, Cause.ORPHANED),
     ],
 )
-def test_the_cause_is_what_the_kernel_says_and_we_know(
-    status, killed_for, has_oom_evidence, cause
-):
+def test_the_cause_is_what_the_kernel_says_and_we_know(status, killed_for, has_oom_evidence, cause):
     assert cause_of(int(status), killed_for, has_oom_evidence) is cause
 
 

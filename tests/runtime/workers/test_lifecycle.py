@@ -16,7 +16,7 @@ from marserve.workers.lifecycle import (
     StopWorker,
     WakeAt,
 )
-from marserve.workers.restarts import Standing, delay_s
+from marserve.workers.restarts import delay_s
 
 DIED = Ending(Cause.CRASHED, "killed by signal 11 (SIGSEGV)")
 STOPPED = Ending(Cause.REQUESTED, "stopped")

@@ -1,6 +1,6 @@
 """When workers that keep dying are tried again: crash loops, failed loads, probes (F34, F42)."""
 
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
@@ -133,7 +133,7 @@ def test_in_a_crash_loop_one_worker_is_tried_every_thirty_seconds_for_ever():
 
     assert len(tries) == 119
     assert tries[0] == pytest.approx(first)
-    gaps = {round(b - a, 6) for a, b in zip(tries, tries[1:], strict=False)}
+    gaps = {round(b - a, 6) for a, b in pairwise(tries)}
     assert gaps <= {30.0, 30.1}
 
 
