@@ -106,6 +106,8 @@ _FROM_WORKERS = frozenset(
         Kind.BAD_HANDLER_OUTPUT,
         Kind.OUT_OF_MEMORY,
         Kind.WORKER_DIED,
+        Kind.POISON_REQUEST,
+        Kind.CRASH_LOOP,
         Kind.LOAD_FAILED,
         Kind.NO_WORKERS,
         Kind.WORKFLOW_FAILED,
@@ -132,8 +134,9 @@ def fault(error: BaseException, *, to_operator: bool = False) -> Fault:
         status = ROWS[Kind.OUT_OF_MEMORY].status
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         status = 400
-    has_time = isinstance(error, QueueFull | ShuttingDown | CrashLooping)
-    retry_after_s = error.retry_after_s if has_time else None
+    retry_after_s = None
+    if isinstance(error, QueueFull | ShuttingDown | CrashLooping):
+        retry_after_s = error.retry_after_s
     message = error.message
     if error.kind in _FROM_WORKERS and not to_operator:
         message = for_strangers(message)
