@@ -356,6 +356,7 @@ class Deployment:
             workers=workers,
             pending_requests=self._batcher.depth,
             last_error=self._pool.last_error,
+            last_output=self._pool.last_words,
         )
 
     def _state(self) -> VersionState:

@@ -121,5 +121,7 @@ class Description:
     workers: tuple[WorkerDescription, ...]
     pending_requests: int
     last_error: str | None
+    last_output: str | None = None
+    """The end of what a worker printed on its stderr before it failed; None: none is failing."""
     customized: bytes | None = None
     """What the handler says of itself, as it came; None: it was not asked."""

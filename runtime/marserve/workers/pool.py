@@ -127,6 +127,7 @@ class Pool:
         self.is_serving = False
         """Whether a worker is ready and shall be. Kept up to date with every change of workers."""
         self.last_error: str | None = None
+        self._last_failed: Worker | None = None
         self._is_out_of_memory = False
         """Whether that was why the last worker could not load."""
 
@@ -198,6 +199,13 @@ class Pool:
         if self.standing is Standing.SOUND or self.ready:
             return None
         return self._lifecycle.probe_in_s(time.monotonic())
+
+    @property
+    def last_words(self) -> str | None:
+        """What the last worker that failed had printed on its stderr, while that matters."""
+        if self._last_failed is None or not self.is_failing:
+            return None
+        return self._last_failed.last_words or None
 
     def describe(self) -> tuple[WorkerDescription, ...]:
         """Every worker at this moment, those that wait for their next life included."""
@@ -415,6 +423,7 @@ class Pool:
 
     def _note_failure(self, worker: Worker, cause: str) -> None:
         self.last_error = cause
+        self._last_failed = worker
         self._is_out_of_memory = worker.is_out_of_memory
         self._failed_loads += not worker.is_loaded
         self._fails_in_a_row += not worker.is_loaded

@@ -160,6 +160,11 @@ class Worker:
         return self._process.pids if self._process else []
 
     @property
+    def last_words(self) -> str:
+        """The end of what it has printed on its stderr."""
+        return self._process.last_words if self._process else ""
+
+    @property
     def gpu_id(self) -> int | None:
         """Its first device."""
         return self.devices[0] if self.devices else None
