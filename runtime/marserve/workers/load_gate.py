@@ -30,13 +30,14 @@ class LoadGate:
     """Shared by all pools of a server. All methods run on the event loop."""
 
     def __init__(self, at_once: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._free = max(1, at_once)
         self._waiting: dict[ModelRef, deque[Turn]] = {}
         """By version, in the order in which the versions are served."""
 
     def ask(self, ref: ModelRef) -> Turn:
         """A turn for a worker of this version: at once, or when others are through."""
-        turn = Turn(ref, asyncio.get_running_loop().create_future())
+        turn = Turn(ref, self._loop.create_future())
         self._waiting.setdefault(ref, deque()).append(turn)
         self._grant()
         return turn
@@ -59,7 +60,6 @@ class LoadGate:
             del self._waiting[turn.ref]
 
     def _grant(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._free > 0 and self._waiting:
             ref = next(iter(self._waiting))
             queue = self._waiting.pop(ref)
@@ -68,4 +68,4 @@ class LoadGate:
                 self._waiting[ref] = queue  # behind the other versions
             self._free -= 1
             turn.granted.set_result(None)
-            turn.timer = loop.call_later(_LONGEST_TURN_S, self.leave, turn)
+            turn.timer = self._loop.call_later(_LONGEST_TURN_S, self.leave, turn)

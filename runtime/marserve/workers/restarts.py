@@ -4,7 +4,8 @@ The first replacement comes at once, then after at most 0.5, 1, 2 … up to 30 s
 that which chance decides, so that many do not come back together. A version whose workers keep
 dying, or cannot load, is tried with one worker (a probe) every 30 seconds, for ever: it never gives
 up, and never burns the machine. A death is unexplained until somebody says whose fault it was; one
-from outside, or of a request that was found guilty, is no reason to think ill of a version.
+from outside, or of a request that was found guilty or took too long, is no reason to think ill of
+a version: clients could switch it off.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from marserve.workers.causes import Ending
+from marserve.workers.causes import Cause, Ending
 
 PROBE_EVERY_S = 30.0
 _FIRST_DELAY_S = 0.5
@@ -46,7 +47,7 @@ class Restarts:
         """A worker ended unasked."""
         if ending.is_self_inflicted and ending.is_of_load:
             self._failed_loads += 1
-        elif ending.is_self_inflicted:
+        elif ending.is_self_inflicted and ending.cause is not Cause.HUNG:
             self._deaths[ending.number] = now
         self._deaths = {
             number: when for number, when in self._deaths.items() if when > now - _WINDOW_S

@@ -70,8 +70,8 @@ def test_a_success_in_between_starts_the_count_anew():
     assert restarts.standing is Standing.SOUND
 
 
-@pytest.mark.parametrize("cause", [Cause.KILLED, Cause.ORPHANED])
-def test_workers_that_are_killed_from_outside_say_nothing_of_their_version(cause):
+@pytest.mark.parametrize("cause", [Cause.KILLED, Cause.ORPHANED, Cause.HUNG])
+def test_workers_that_are_killed_or_got_slow_requests_say_nothing_of_their_version(cause):
     restarts = Restarts()
     for number in range(50):
         restarts.died(crash(cause), number * 0.1)
