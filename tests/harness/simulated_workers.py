@@ -127,7 +127,7 @@ class SimulatedProcess:
             failure = Failure(FailureKind.OUT_OF_MEMORY, "no more")
             extras = dict.fromkeys(range(len(bodies)), Extra(500, None, [], failure))
         sizes = [len(body) for body in bodies]
-        result = Result(batch.id, 0.01, sizes, extras, [], 0, out_of_memory)
+        result = Result(batch.id, 0.01, sizes, extras, [], ran_out_of_memory=out_of_memory)
         self._say(FrameKind.RESULT, result, bodies)
 
     def repeat(self) -> None:

@@ -110,7 +110,9 @@ class AsyncModel:
         failed = None if extra is None else extra.failure
         ran_out = failed is not None and failed.kind is FailureKind.OUT_OF_MEMORY
         handler_s = time.monotonic() - started
-        result = Result(batch_id, handler_s, [len(body)], extras, metrics, 0, ran_out)
+        result = Result(
+            batch_id, handler_s, [len(body)], extras, metrics, ran_out_of_memory=ran_out
+        )
         self._send(FrameKind.RESULT, result, [body])
 
     async def _run(

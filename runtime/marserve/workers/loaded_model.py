@@ -126,7 +126,8 @@ class LoadedModel:
         sizes = [len(body) for body in bodies]
         result = Result(
             *(batch.id, handler_s, sizes, extras, metrics),
-            *(self._out_of_memory_at, self._ran_out_of_memory),
+            out_of_memory_at=self._out_of_memory_at,
+            ran_out_of_memory=self._ran_out_of_memory,
         )
         return result, bodies
 
