@@ -13,16 +13,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from marserve.batching.batcher import Batcher
+from marserve.batching.retry import Loss
 from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.batching.sequences import SequenceLimits
+from marserve.batching.suspects import Court, Lane, Verdict
 from marserve.batching.window import Limits
 from marserve.errors import NoWorkers, ShuttingDown
-from marserve.events import BatchFormed, Bus, QueueChanged, RequestsDropped
+from marserve.events import (
+    BatchFormed,
+    Bus,
+    QueueChanged,
+    RequestConvicted,
+    RequestsDropped,
+    RequestsRetried,
+)
 from marserve.intake import Intake
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
+from marserve.workers.causes import Ending
 from marserve.workers.pool import Pool
+from marserve.workers.restarts import Standing
 from marserve.workers.scaling import Demand, Scaler, ScalingLimits
 from marserve.workers.supervisor import Supervisor
 from marserve.workers.worker import WorkerPlan
@@ -84,10 +95,15 @@ class Deployment:
                 has_idle=lambda: self._pool.has_idle,
                 send=self._send,
                 on_depth=self._depth_changed,
-                # only of many that share a worker must one sometimes be alone
-                has_quiet=(lambda: self._pool.has_quiet) if plan.max_in_flight > 1 else None,
                 idle=lambda: self._pool.idle_count,
                 on_late=self._came_too_late,
+                lane=Lane(
+                    lambda: self._pool.place_for_suspect(),
+                    lambda: self._pool.ready < 2,
+                    self._send_alone,
+                    lambda: self._pool.release_suspects(),
+                ),
+                court=Court(str(self.ref), settings.idempotent, self._retried, self._convicted),
             )
         return SequenceBatcher(
             SequenceLimits(
@@ -135,6 +151,30 @@ class Deployment:
         if self._scaler is not None:
             self._scaler.saw(self._pool.busy)
 
+    def _send_alone(self, worker: str, job: Job) -> None:
+        self._running += 1
+        self._pool.send_alone(worker, job)
+        if self._scaler is not None:
+            self._scaler.saw(self._pool.busy)
+
+    def _retried(self, together: int, alone: int) -> None:
+        self._bus.publish(RequestsRetried(self.ref, together + alone, alone))
+        if alone:
+            _log.warning("%s: %d request(s) of a worker that died run alone now", self.ref, alone)
+
+    def _convicted(self, verdict: Verdict) -> None:
+        _log.error(
+            "Incident %s: request %s of %s ended its worker where it was alone with it "
+            "(attempt %d): %s.",
+            *(verdict.incident, verdict.request_id, self.ref, verdict.attempts, verdict.cause),
+        )
+        self._bus.publish(
+            RequestConvicted(
+                self.ref, verdict.request_id, verdict.incident, verdict.attempts, verdict.cause
+            )
+        )
+        self._pool.explained(verdict.deaths)
+
     # --- what the pool says (workers.pool.Listener) -----------------------------------------------
 
     def on_idle(self, worker: str) -> None:
@@ -176,10 +216,11 @@ class Deployment:
         if isinstance(self._batcher, SequenceBatcher):
             self._batcher.worker_gone(worker)
 
-    def on_lost(self, jobs: list[Job], cause: str) -> None:
+    def on_lost(self, jobs: list[Job], ending: Ending, unsent: frozenset[int]) -> None:
         """A worker died with these jobs."""
         self._running -= len(jobs)
-        self._batcher.lost(jobs, cause)
+        loss = Loss(ending.text, ending.is_self_inflicted, ending.number, unsent)
+        self._batcher.lost(jobs, loss)
         if not self._may_have_workers:
             self._batcher.fail_all(NoWorkers(self.ref.name, None))
         self._check_emptied()
@@ -239,7 +280,7 @@ class Deployment:
         count = self._scaler.wanted(Demand(self._pool.wanted, self._pool.ready, waiting_s), now)
         if count != self._pool.wanted:
             _log.info("%s: %d worker(s) wanted, %d before", self.ref, count, self._pool.wanted)
-            self._pool.scale(count, self._in_use)
+            self._pool.scale(count, self._in_use, forgive=False)
         step_s = min(_LONGEST_SCALING_STEP_S, self.settings.scale_up_queue_ms / 4000.0)
         self._scaling = self._loop.call_later(step_s, self._rescale)
 
@@ -262,8 +303,8 @@ class Deployment:
 
     @property
     def ready_workers(self) -> int:
-        """How many workers can take a batch."""
-        return self._pool.ready
+        """How many workers can take a batch; none of those that keep dying is counted."""
+        return 0 if self._pool.standing is Standing.CRASH_LOOP else self._pool.ready
 
     @property
     def is_from_startup(self) -> bool:
@@ -315,13 +356,19 @@ class Deployment:
             workers=workers,
             pending_requests=self._batcher.depth,
             last_error=self._pool.last_error,
+            last_output=self._pool.last_words,
         )
 
     def _state(self) -> VersionState:
         if self._intake.is_closed:
             return VersionState.DRAINING
+        standing = self._pool.standing
+        if standing is Standing.CRASH_LOOP:
+            return VersionState.CRASH_LOOP
         if self._pool.ready >= min(1, self.settings.min_workers):
             return VersionState.READY
+        if standing is Standing.LOAD_FAILED:
+            return VersionState.LOAD_FAILED
         return VersionState.FAILED if self._pool.is_failing else VersionState.LOADING
 
     def _depth_changed(self, depth: int) -> None:

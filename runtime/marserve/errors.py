@@ -9,7 +9,7 @@
     │                  NoJobTicket  TooManyDownloads
     ├── model author   HandlerFailed  BadHandlerOutput  ResponseTooLarge  WorkerDied
     │                  OutOfMemory  LoadFailed  DependenciesFailed  WorkflowFailed
-    │                  WorkflowInvalid
+    │                  WorkflowInvalid  PoisonRequest  PoisonRequestRefused  CrashLooping
     ├── operator       ConfigInvalid  ArchiveNotFound  ArchiveRefused  StoreMissing  PortInUse
     │                  StateNotSaved  DiskFull  DownloadFailed  ArchiveExistsInStore
     └── us             Bug
@@ -42,6 +42,9 @@ class Kind(Enum):
     BAD_HANDLER_OUTPUT = auto()
     RESPONSE_TOO_LARGE = auto()
     WORKER_DIED = auto()
+    POISON_REQUEST = auto()
+    POISON_REQUEST_REFUSED = auto()
+    CRASH_LOOP = auto()
     OUT_OF_MEMORY = auto()
     LOAD_FAILED = auto()
     CONFIG_INVALID = auto()
@@ -223,6 +226,45 @@ class WorkerDied(MarServeError):
     """The worker process ended, every time this request was given to one."""
 
     kind = Kind.WORKER_DIED
+
+
+class PoisonRequest(MarServeError):
+    """The request ended its worker even where it was alone with it; the log has the incident."""
+
+    kind = Kind.POISON_REQUEST
+
+    def __init__(self, attempts: int, cause: str, incident: str) -> None:
+        super().__init__(
+            f"Worker died. Attempt {attempts}: {cause}. The request was alone with it; the "
+            f"server's log has it as {incident}."
+        )
+        self.incident = incident
+
+
+class PoisonRequestRefused(MarServeError):
+    """The same request ended its workers twice lately, so it is not executed for a while."""
+
+    kind = Kind.POISON_REQUEST_REFUSED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The same request has ended its worker twice in the last minutes, each time alone. It "
+            "is not executed again for now; the server's log has the incidents."
+        )
+
+
+class CrashLooping(MarServeError):
+    """The version's workers keep dying or cannot load; one is tried again in `retry_after_s`."""
+
+    kind = Kind.CRASH_LOOP
+
+    def __init__(self, name: str, version: str, cause: str | None, retry_after_s: int) -> None:
+        because = f" The last one: {cause}." if cause else ""
+        super().__init__(
+            f'Model "{name}" Version {version} has no worker to serve inference request: they keep '
+            f"failing, and the next one is tried in {retry_after_s} s.{because}"
+        )
+        self.retry_after_s = retry_after_s
 
 
 class OutOfMemory(MarServeError):

@@ -179,6 +179,44 @@ class WorkerExited(Event, frozen=True, gc=False):
     cause: str
     retry_s: float | None = None
     """How long until its next life begins; None: it has none."""
+    kind: str = "killed"
+    """The cause in one word (`workers/causes.py`)."""
+
+
+class StandingChanged(Event, frozen=True, gc=False):
+    """A version's workers keep dying or cannot load, or that is over."""
+
+    ref: ModelRef
+    standing: str
+    """sound, crash_loop or load_failed."""
+    cause: str | None
+    """What the last one died of."""
+
+
+class RequestsRetried(Event, frozen=True, gc=False):
+    """Requests whose worker died wait for another one."""
+
+    ref: ModelRef
+    count: int
+    quarantined: int
+    """So many of them are to run alone."""
+
+
+class RequestConvicted(Event, frozen=True, gc=False):
+    """A request ended its worker even where it was alone with it."""
+
+    ref: ModelRef
+    request_id: str
+    incident: str
+    """What client and log know it by."""
+    attempts: int
+    cause: str
+
+
+class RequestsReceived(Event, frozen=True, gc=False):
+    """So many inference requests came in one turn of the loop, refused ones included."""
+
+    count: int
 
 
 class WorkersChanged(Event, frozen=True, gc=False):

@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 from marserve.directory import Directory
 from marserve.errors import MarServeError
-from marserve.events import Bus, RequestAnswered, RequestRefused, RequestsAnswered
+from marserve.events import (
+    Bus,
+    RequestAnswered,
+    RequestRefused,
+    RequestsAnswered,
+    RequestsReceived,
+)
 from marserve.request import Job, OnPiece, ReplyTo, Request
 
 
@@ -28,6 +34,7 @@ class Inference:
         self._is_stopping = is_stopping
         self._loop = asyncio.get_running_loop()
         self._answered: list[RequestAnswered] = []
+        self._received = 0
 
     def infer(
         self,
@@ -52,6 +59,9 @@ class Inference:
 
     def start(self, job: Job, name: str, version: str | None) -> None:
         """As `infer`, with a job of the caller's own."""
+        if not self._received:
+            self._loop.call_soon(self._publish_received)
+        self._received += 1
         try:
             self._directory.lookup(name, version).submit(job, version)
         except MarServeError as error:
@@ -67,6 +77,10 @@ class Inference:
     def _publish_answered(self) -> None:
         answered, self._answered = self._answered, []
         self._bus.publish(RequestsAnswered(answered))
+
+    def _publish_received(self) -> None:
+        received, self._received = self._received, 0
+        self._bus.publish(RequestsReceived(received))
 
     def is_healthy(self) -> bool:
         """Whether no model's default version lacks workers for longer than it may.

@@ -7,12 +7,14 @@ they are asked about, and what a refused client is told. All methods run on the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from marserve.batching.admission import Load, Refusal, refusal, retry_after_s
 from marserve.batching.batcher import Batcher
 from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.errors import (
+    CrashLooping,
     DeadlineExceeded,
     MarServeError,
     NoJobTicket,
@@ -24,6 +26,7 @@ from marserve.model_version import Settings
 from marserve.refs import ModelRef
 from marserve.request import Job
 from marserve.workers.pool import Pool
+from marserve.workers.restarts import Standing
 
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """What the bodies of all waiting requests of one version may take."""
@@ -58,7 +61,8 @@ class Intake:
         """Take a request; its job is resolved exactly once.
 
         Raises:
-            NoWorkers, QueueFull, NoJobTicket, SequenceRefused, ShuttingDown: it is not taken.
+            NoWorkers, QueueFull, NoJobTicket, SequenceRefused, ShuttingDown, CrashLooping,
+            PoisonRequestRefused: it is not taken.
         """
         batcher = self._batcher
         if not (
@@ -78,6 +82,14 @@ class Intake:
         self._rate += 0.1 * (count / max(took_s, 1e-6) - self._rate)
 
     def _check(self, version_named: str | None) -> None:
+        probe_in_s = self._pool.probe_in_s
+        if probe_in_s is not None and self._pool.standing is Standing.CRASH_LOOP:
+            raise CrashLooping(
+                self._ref.name,
+                self._ref.version,
+                self._pool.last_error,
+                max(1, math.ceil(probe_in_s)),
+            )
         refused = refusal(
             Load(
                 self._batcher.depth,

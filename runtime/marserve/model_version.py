@@ -17,6 +17,10 @@ class VersionState(Enum):
     LOADING = "LOADING"
     READY = "READY"
     FAILED = "FAILED"
+    LOAD_FAILED = "LOAD_FAILED"
+    """Its workers cannot load it, time and again; one is tried every now and then."""
+    CRASH_LOOP = "CRASH_LOOP"
+    """They keep dying; the same."""
     DRAINING = "DRAINING"
 
 
@@ -69,6 +73,12 @@ class Settings:
     """… and one ends when fewer would have done for so long."""
     max_batch_bytes: int = 0
     """What the bodies of a batch may add up to (maxBatchBytes); 0: any number."""
+    idempotent: bool = True
+    """Whether a request may be executed again when its worker died (idempotent)."""
+    recycle_after_requests: int = 0
+    """After about so many requests another worker takes a worker's place; 0: never."""
+    recycle_above_mb: int = 0
+    """… and above so much memory; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +121,7 @@ class Description:
     workers: tuple[WorkerDescription, ...]
     pending_requests: int
     last_error: str | None
+    last_output: str | None = None
+    """The end of what a worker printed on its stderr before it failed; None: none is failing."""
     customized: bytes | None = None
     """What the handler says of itself, as it came; None: it was not asked."""

@@ -27,7 +27,9 @@ from marserve.workers.cores import available_cores, available_processors
 from marserve.workers.devices import Devices
 from marserve.workers.environments import Environment, Environments
 from marserve.workers.launched import Launcher, Ports, is_installed
+from marserve.workers.load_gate import LoadGate
 from marserve.workers.messages import Confinement, Load
+from marserve.workers.recycling import WearLimits
 from marserve.workers.supervisor import Supervisor
 from marserve.workers.thread_share import thread_share
 from marserve.workers.torchrun import IN_RANKS, TORCHRUN_LOGS, CpuLaunch, TorchRunLaunch, split
@@ -71,6 +73,7 @@ class Opener:
         self._ids = itertools.count(config.initial_worker_port)
         self._ports = Ports(config.initial_distribution_port)
         self._cores = available_cores()
+        self._load_gate = LoadGate(max(1, self._cores // 2))
         self._processors = available_processors()
 
     async def find(
@@ -216,6 +219,8 @@ class Opener:
             threads_for=self._threads_for if launcher is None else lambda workers: None,
             sequence_headers=headers if settings.sequence_batching else None,
             round_size=round_size,
+            wear=WearLimits(settings.recycle_after_requests, settings.recycle_above_mb),
+            load_gate=self._load_gate,
         )
         origin = Origin(ref, found.url, at_startup)
         new_id = self._namer(settings)

@@ -7,7 +7,7 @@ event loop never parses a large body.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -83,6 +83,9 @@ class Job:
     very many jobs overrides `deliver` and `deliver_piece` instead of passing functions.
     """
 
+    late_answers: ClassVar[int] = 0
+    """Answers, of all jobs, that came when nobody waited for them any more."""
+
     # Made for every request: what hardly ever differs is an attribute of the class.
     attempts = 0
     dispatched_at = 0.0
@@ -91,6 +94,12 @@ class Job:
     """Whether somebody still waits for the answer."""
     has_streamed = False
     """Whether a piece is out already: the request must not be tried again then."""
+    deaths: tuple[int, ...] = ()
+    """The ends of workers that had it."""
+    deaths_alone = 0
+    """How many of them had nothing else."""
+    is_known_poison = False
+    """Whether the same request was found to kill workers."""
     on_closed: Callable[[Job], None] | None = None
     """Called when nobody waits for the answer any more, while the job itself still waits: set
     and cleared by the queue that holds it."""
@@ -120,6 +129,7 @@ class Job:
     def resolve(self, reply: Reply) -> None:
         """Hand the answer to whoever asked, if nothing was handed to them before."""
         if not self.is_open:
+            Job.late_answers += 1
             return
         self.is_open = False
         if self._pieces and isinstance(reply, Answer):

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from marserve.batching.retry import Loss
+from marserve.batching.suspects import Court, Lane, Suspects, too_late
 from marserve.batching.window import Limits, Window
-from marserve.errors import DeadlineExceeded, MarServeError, WorkerDied
+from marserve.errors import DeadlineExceeded, MarServeError
 from marserve.request import Job
 
-_MAX_ATTEMPTS = 3
 _GATHER_S = 0.0003
 """For so long, requests are read that are there already, before a free worker gets a batch."""
 
@@ -38,19 +39,18 @@ class Batcher:
         has_idle: Callable[[], bool],
         send: Callable[[list[Job]], None],
         on_depth: Callable[[int], None],
-        has_quiet: Callable[[], bool] | None = None,
         idle: Callable[[], int] = lambda: 1,
         on_late: Callable[[int], None] = lambda count: None,
+        lane: Lane | None = None,
+        court: Court | None = None,
     ) -> None:
-        """`has_quiet`: a worker runs nothing at all; None: whoever is idle is quiet.
-
-        `idle`: how many workers are; asked only while one is. `on_late`: so many were answered
-        with DeadlineExceeded while they waited.
+        """`idle`: how many workers are; asked only while one is. `on_late`: so many were answered
+        with DeadlineExceeded while they waited. `lane`: where suspects run; None: on whoever is
+        quiet. `court`: who learns of them.
         """
         self._limits = limits
         self._timeout_s = timeout_s
         self._has_idle = has_idle
-        self._has_quiet = has_quiet
         self._idle = idle
         self._on_late = on_late
         self._send = send
@@ -63,19 +63,35 @@ class Batcher:
         self._held: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self.waiting_bytes = 0
+        self._suspected = 0
+        """How many wait to run alone."""
+        self._suspects = Suspects(
+            lane or Lane(self._any_idle, lambda: True, lambda _, job: send([job])),
+            court or Court(),
+            self._suspects_changed,
+        )
+        self._is_wary = False
+        """Whether guilty requests are remembered, so that all are looked at."""
 
     @property
     def depth(self) -> int:
         """How many requests wait."""
-        return len(self._window)
+        return len(self._window) + self._suspected
 
     @property
     def oldest_since(self) -> float | None:
         """When the request came that has waited longest; None when nothing waits."""
-        return self._window.oldest_since()
+        fronts = (self._window.oldest_since(), self._suspects.oldest_since)
+        return min((front for front in fronts if front is not None), default=None)
 
     def submit(self, job: Job) -> None:
-        """Put an admitted request into the queue."""
+        """Put an admitted request into the queue.
+
+        Raises:
+            PoisonRequestRefused: it has killed workers, time and again.
+        """
+        if self._is_wary and self._intercept(job):
+            return
         self._window.add(job, job.queued_at)
         job.on_closed = self._closed
         self.waiting_bytes += job.request.size_bytes
@@ -85,7 +101,16 @@ class Batcher:
         if self._has_idle():
             self.wake()
         else:
-            self._on_depth(len(self._window))
+            self._on_depth(self.depth)
+
+    def _intercept(self, job: Job) -> bool:
+        """Whether a request that is known to kill workers was put where it is alone."""
+        self._is_wary = self._suspects.are_remembered
+        if not self._is_wary or not self._suspects.intercept(job):
+            return False
+        self._watch(job.queued_at)
+        self._loop.call_soon(self.pump)
+        return True
 
     def submit_alone(self, job: Job) -> None:
         """Put a request before all others; it leaves in a batch of its own."""
@@ -129,18 +154,38 @@ class Batcher:
         if self._held is not None:
             self._held.cancel()
             self._held = None
+        self._give_suspect_its_turn()
         while self._has_idle():
             now = time.monotonic()
             if self._window.has_deadlines():
                 self._drop_hopeless(now)
             due = self._window.due_at(now, self._idle())
-            if due is None or self._must_wait_for_quiet():
+            if due is None:
                 break
             if due > now:
                 self._held = self._loop.call_at(due, self.pump)
                 break
-            self._send(self._left(self._window.take(now)))
-            self._on_depth(len(self._window))
+            jobs = self._left(self._window.take(now))
+            if self._is_wary:
+                jobs = self._suspects.sift(jobs)
+            if jobs:
+                self._send(jobs)
+            self._on_depth(self.depth)
+            if self._suspected:
+                self._suspects.fresh_left()
+                self._give_suspect_its_turn()
+
+    def _give_suspect_its_turn(self) -> None:
+        if self._suspected:
+            self._suspects.take_turn(len(self._window) > 0)
+
+    def _any_idle(self) -> str | None:
+        return "" if self._has_idle() else None
+
+    def _suspects_changed(self, count: int, size_bytes: int) -> None:
+        self._suspected += count
+        self.waiting_bytes += size_bytes
+        self._on_depth(self.depth)
 
     def _drop_hopeless(self, now: float) -> None:
         """Answer at once those whom no batch could answer in time any more."""
@@ -157,22 +202,17 @@ class Batcher:
                 )
             )
 
-    def _must_wait_for_quiet(self) -> bool:
-        """The next one has seen two workers die: it runs alone, so all hold until one is free."""
-        if self._has_quiet is None:
-            return False
-        suspect = self._window.suspect()
-        return suspect is not None and suspect.attempts > 1 and not self._has_quiet()
-
     def take(self, worker: str, room: int) -> list[Job]:
         """Up to `room` requests to join those that a worker goes on with."""
         jobs = self._left(self._window.take_to_join(room))
         if jobs:
-            self._on_depth(len(self._window))
+            self._on_depth(self.depth)
         return jobs
 
     def answered(self, jobs: list[Job], took_s: float) -> None:
         """A batch came back."""
+        if self._suspects.is_one_running:
+            self._suspects.answered(jobs)
         self._window.answered(len(jobs), took_s, time.monotonic())
 
     def ran_out_of_memory(self, size: int) -> None:
@@ -189,28 +229,22 @@ class Batcher:
         """For how long the batch that left last was held back while a worker was free."""
         return self._window.held_s
 
-    def lost(self, jobs: list[Job], cause: str) -> None:
-        """A worker died with these. Each gets another chance: first together, then alone."""
-        for job in jobs:
-            if not _may_try_again(job):
-                job.resolve(WorkerDied(f"Worker died. Attempt {job.attempts}: {cause}."))
-        # looked at after those answers, which may have made a client give up others
-        kept = [job for job in jobs if job.is_open]
-        first = [job for job in kept if job.attempts == 1]
-        again = [job for job in kept if job.attempts > 1]
-        for job in kept:
+    def lost(self, jobs: list[Job], loss: Loss) -> None:
+        """A worker died with these. Nobody is executed for ever, and nobody harmed by others."""
+        again = self._suspects.lost(jobs, loss)
+        self._is_wary = self._suspects.are_remembered
+        for job in again:
             job.on_closed = self._closed
             if job.deadline is not None:
                 self._window.set_deadline(job, job.deadline)
-        self.waiting_bytes += sum(job.request.size_bytes for job in (*first, *again))
-        if first:
-            self._window.put_back(first, first[0].queued_at)
-        for job in again:
-            self._window.isolate((job,), job.queued_at)
-        if kept:
-            self._on_depth(len(self._window))
+        self.waiting_bytes += sum(job.request.size_bytes for job in again)
+        if again:
+            self._window.put_back(again, again[0].queued_at)
+            self._on_depth(self.depth)
         self.wake()  # before the clock is looked at: a free worker comes first
-        oldest = self._window.oldest_since()
+        if self._suspected:
+            self._loop.call_soon(self.pump)  # their worker is to be kept free, whoever else is
+        oldest = self.oldest_since
         if oldest is not None:
             self._watch(oldest)
 
@@ -219,7 +253,8 @@ class Batcher:
         # all have left before the answers: whoever gets one may ask again at once
         for job in self._left(self._window.take_all()):
             job.resolve(error)
-        self._on_depth(len(self._window))
+        self._suspects.fail_all(error)
+        self._on_depth(self.depth)
 
     def close(self) -> None:
         """Stop all timers. Nothing may wait any more."""
@@ -239,23 +274,21 @@ class Batcher:
         """Nobody waits for this answer any more: its place is free."""
         if self._window.discard(job):
             self.waiting_bytes -= job.request.size_bytes
-            self._on_depth(len(self._window))
+            self._on_depth(self.depth)
 
     def _expire(self) -> None:
         """Answer those that waited longer than they may; look again when the next one would."""
         self._expiry = None
         now = time.monotonic()
+        error = too_late(self._timeout_s)
         late = self._left(self._window.drop_before(now - self._timeout_s))
-        if late:
-            self._on_late(len(late))
+        count = len(late) + self._suspects.expire(now - self._timeout_s, error)
+        if count:
+            self._on_late(count)
         for job in late:
-            job.resolve(
-                DeadlineExceeded(
-                    f"The request waited {self._timeout_s:g} s for a worker (response_timeout)."
-                )
-            )
-        self._on_depth(len(self._window))
-        oldest = self._window.oldest_since()
+            job.resolve(error)
+        self._on_depth(self.depth)
+        oldest = self.oldest_since
         if oldest is not None:
             self._watch(oldest)
 
@@ -267,11 +300,6 @@ class Batcher:
                 return
             self._expiry.cancel()
         self._expiry = self._loop.call_at(due, self._expire)
-
-
-def _may_try_again(job: Job) -> bool:
-    """Not too often, and never once the client has a piece of an answer."""
-    return job.attempts < _MAX_ATTEMPTS and not job.has_streamed
 
 
 def _ran_out(job: Job) -> None:

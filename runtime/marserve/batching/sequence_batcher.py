@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from marserve.batching.retry import Loss
 from marserve.batching.sequences import SequenceLimits, Sequences
 from marserve.errors import DeadlineExceeded, MarServeError, SequenceRefused, WorkerDied
 from marserve.model_version import SequenceHeaders
@@ -147,12 +148,14 @@ class SequenceBatcher:
             job.resolve(WorkerDied("Worker died, and with it the state of this sequence."))
         self._on_depth(self.depth)
 
-    def lost(self, jobs: list[Job], cause: str) -> None:
+    def lost(self, jobs: list[Job], loss: Loss) -> None:
         """A worker died with these: nobody else knows their sequence, so they are not retried."""
         now = time.monotonic()
         for job in jobs:
             self._sequences.finished(job, now)
-            job.resolve(WorkerDied(f"Worker died, and with it the state of this sequence: {cause}"))
+            job.resolve(
+                WorkerDied(f"Worker died, and with it the state of this sequence: {loss.cause}")
+            )
 
     def fail_all(self, error: MarServeError) -> None:
         """Answer everything that waits with this error."""

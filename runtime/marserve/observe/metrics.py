@@ -42,6 +42,7 @@ from marserve.observe.figures import (
 )
 from marserve.observe.handler_metrics import HandlerMetrics
 from marserve.observe.metrics_config import MetricsConfig
+from marserve.observe.survival import Survival
 from marserve.refs import ModelRef
 
 MAX_CLIENT_NAMES = 10_000
@@ -93,6 +94,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.registry.register(self._handlers)
+        self.registry.register(Survival(bus))
         if system is not None:
             self.registry.register(system)
         ProcessCollector(registry=self.registry)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from marserve.errors import (
+    CrashLooping,
     HandlerFailed,
     Kind,
     LoadFailed,
@@ -69,6 +70,9 @@ ROWS: Mapping[Kind, Row] = MappingProxyType(
         Kind.BAD_HANDLER_OUTPUT: Row(503, "InternalServerException"),
         Kind.RESPONSE_TOO_LARGE: _OURS,
         Kind.WORKER_DIED: _OURS,
+        Kind.POISON_REQUEST: _OURS,
+        Kind.POISON_REQUEST_REFUSED: Row(422, "PoisonRequestException"),
+        Kind.CRASH_LOOP: _BUSY,
         Kind.OUT_OF_MEMORY: Row(507, "InternalServerException"),
         Kind.LOAD_FAILED: _OURS,
         Kind.CONFIG_INVALID: _OURS,
@@ -102,6 +106,8 @@ _FROM_WORKERS = frozenset(
         Kind.BAD_HANDLER_OUTPUT,
         Kind.OUT_OF_MEMORY,
         Kind.WORKER_DIED,
+        Kind.POISON_REQUEST,
+        Kind.CRASH_LOOP,
         Kind.LOAD_FAILED,
         Kind.NO_WORKERS,
         Kind.WORKFLOW_FAILED,
@@ -128,7 +134,9 @@ def fault(error: BaseException, *, to_operator: bool = False) -> Fault:
         status = ROWS[Kind.OUT_OF_MEMORY].status
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         status = 400
-    retry_after_s = error.retry_after_s if isinstance(error, QueueFull | ShuttingDown) else None
+    retry_after_s = None
+    if isinstance(error, QueueFull | ShuttingDown | CrashLooping):
+        retry_after_s = error.retry_after_s
     message = error.message
     if error.kind in _FROM_WORKERS and not to_operator:
         message = for_strangers(message)

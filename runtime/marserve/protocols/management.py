@@ -247,7 +247,7 @@ _IN_PROGRESS: dict[str, Any] = {"status": "Workers scaling in progress..."}
 
 
 def _version(description: Description) -> dict[str, Any]:
-    """TorchServe's fields in its order, then `state` and, if there is one, `lastError`."""
+    """TorchServe's fields in its order, then `state` and, if there are any, `lastError` and `lastOutput`."""
     settings = description.settings
     is_on_gpu = any(worker.gpu_id is not None for worker in description.workers)
     document: dict[str, Any] = {
@@ -287,6 +287,8 @@ def _version(description: Description) -> dict[str, Any]:
     document["state"] = description.state.value
     if description.last_error is not None:
         document["lastError"] = description.last_error
+    if description.last_output is not None:
+        document["lastOutput"] = description.last_output
     return document
 
 

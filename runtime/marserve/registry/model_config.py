@@ -63,6 +63,9 @@ class ModelConfig:
     sequence_queue_size: int | None = None
     scale_up_queue_ms: int | None = None
     scale_down_idle_s: int | None = None
+    idempotent: bool | None = None
+    recycle_after_requests: int | None = None
+    recycle_above_mb: int | None = None
     torchrun: TorchRun | None = None
     sandbox: str | None = None
     """off, default or strict."""
@@ -133,6 +136,9 @@ _KEYS: dict[str, _Key] = {
         lambda value: value or "off",  # YAML takes the word off for false
     ),
     "network": _flag("network"),
+    "idempotent": _flag("idempotent"),
+    "recycleAfterRequests": _whole("recycle_after_requests", 1),
+    "recycleAboveMb": _whole("recycle_above_mb", 1),
 }
 
 _TORCHRUN_KEYS: dict[str, _Key] = {

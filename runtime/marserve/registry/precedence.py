@@ -102,6 +102,9 @@ _ARCHIVE_ONLY = (
     "sequence_queue_size",
     "scale_up_queue_ms",
     "scale_down_idle_s",
+    "idempotent",
+    "recycle_after_requests",
+    "recycle_above_mb",
 )
 
 

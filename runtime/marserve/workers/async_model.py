@@ -107,7 +107,12 @@ class AsyncModel:
         await asyncio.sleep(0)  # pieces that the handler has just sent go first
         metrics = outcomes.told_metrics(context.metrics.drain())
         extras = {} if extra is None else {0: extra}
-        result = Result(batch_id, time.monotonic() - started, [len(body)], extras, metrics)
+        failed = None if extra is None else extra.failure
+        ran_out = failed is not None and failed.kind is FailureKind.OUT_OF_MEMORY
+        handler_s = time.monotonic() - started
+        result = Result(
+            batch_id, handler_s, [len(body)], extras, metrics, ran_out_of_memory=ran_out
+        )
         self._send(FrameKind.RESULT, result, [body])
 
     async def _run(

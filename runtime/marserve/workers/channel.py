@@ -35,6 +35,8 @@ class Channel(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._ended = asyncio.Event()
+        self.has_unsent = False
+        """Whether the end of the last frame has surely not left, so that nobody can act on it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -70,9 +72,18 @@ class Channel(asyncio.Protocol):
         """Called by the loop."""
         self._end(None)
 
+    def pause_writing(self) -> None:
+        """Called by the loop: the peer does not read, and much of the last frame is still here."""
+        self.has_unsent = True
+
+    def resume_writing(self) -> None:
+        """Called by the loop: little of it is."""
+        self.has_unsent = False
+
     def send(self, kind: FrameKind, meta: object, buffers: Sequence[bytes] = ()) -> None:
         """Queue one frame. After the end of the connection this does nothing."""
         if self._transport is None:
+            self.has_unsent = True
             return
         data = encode_pieces(kind, msgspec.msgpack.encode(meta), buffers)
         if isinstance(data, bytes):

@@ -159,8 +159,17 @@ class LaunchedProcess:
         """The launcher and every rank that has joined."""
         return [self.pid, *self._meeting.pids]
 
+    @property
+    def last_words(self) -> str:
+        """The end of what launcher and ranks have printed on stderr."""
+        return self._launcher.last_words
+
     def kill(self) -> None:
         """End launcher and ranks at once. Harmless when they have ended already."""
+        self._launcher.kill()
+
+    def abort(self) -> None:
+        """The same: a launcher would not say what its ranks are doing."""
         self._launcher.kill()
 
     async def open_channel(

@@ -98,6 +98,7 @@ class LoadedModel:
 
             self._handle = wrap(load.envelope, self._entry.handle)
         self._out_of_memory_at = 0
+        self._ran_out_of_memory = False
         self._batch_id = 0
         self._has_streamed = False
         self._first = 0
@@ -110,6 +111,7 @@ class LoadedModel:
         started = time.monotonic()
         self._batch_id = batch.id
         self._out_of_memory_at = 0
+        self._ran_out_of_memory = False
         items = batch.items
         if len({(item.explain, item.describe) for item in items}) == 1:
             answers = self._run(items, buffers, 0)
@@ -122,7 +124,11 @@ class LoadedModel:
         extras = {index: extra for index, (_, extra) in enumerate(answers) if extra is not None}
         metrics = outcomes.told_metrics(self._context.metrics.drain())
         sizes = [len(body) for body in bodies]
-        result = Result(batch.id, handler_s, sizes, extras, metrics, self._out_of_memory_at)
+        result = Result(
+            *(batch.id, handler_s, sizes, extras, metrics),
+            out_of_memory_at=self._out_of_memory_at,
+            ran_out_of_memory=self._ran_out_of_memory,
+        )
         return result, bodies
 
     def close(self) -> None:
@@ -166,6 +172,7 @@ class LoadedModel:
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
             outcomes.tell(error, [item.id for item in items])
+            self._ran_out_of_memory |= outcomes.is_out_of_memory(error)
             return self._failed(outcomes.raised(error), len(items), outcomes.is_too_large(error))
         problem = outcomes.complaint(outputs, len(items))
         if problem is not None:

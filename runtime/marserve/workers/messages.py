@@ -166,6 +166,8 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
     first: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of a PIECE: the request of the batch with which it begins, where the handler was given a part
     of the batch."""
+    ran_out_of_memory: bool = False
+    """Whether memory, of the host or of a device, did not suffice somewhere."""
 
 
 # --- zygote control -------------------------------------------------------------------------------
@@ -232,6 +234,8 @@ class Kill(msgspec.Struct, array_like=True, frozen=True, tag=5):
     """End this worker at once, and whatever it started. Ignored when it has ended already."""
 
     pid: int
+    is_abort: bool = False
+    """Let it tell on its stderr what it is doing, and end by that, if it can."""
 
 
 class SpawnFailed(msgspec.Struct, array_like=True, frozen=True, tag=6):

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Protocol
 
 import psutil
@@ -22,6 +25,7 @@ from marserve.events import (
     BatchLate,
     Bus,
     HandlerMetric,
+    StandingChanged,
     WorkerExited,
     WorkerReady,
     WorkersChanged,
@@ -29,10 +33,14 @@ from marserve.events import (
 )
 from marserve.model_version import WorkerDescription, WorkerState
 from marserve.request import Answer, Job, Reply
+from marserve.workers.causes import Cause, Ending
+from marserve.workers.designation import Designation
 from marserve.workers.devices import Group
 from marserve.workers.lifecycle import Instruction, Lifecycle, SpawnWorker, State, StopWorker
 from marserve.workers.messages import Result
+from marserve.workers.oom_kills import oom_kills
 from marserve.workers.replies import replies
+from marserve.workers.restarts import Standing
 from marserve.workers.rounds import Listener as RoundListener
 from marserve.workers.rounds import Rounds
 from marserve.workers.supervisor import Supervisor
@@ -41,6 +49,9 @@ from marserve.workers.worker import Running, Worker, WorkerPlan
 _log = logging.getLogger("marserve.workers")
 _HOPELESS_AFTER = 2
 _KILLED_WITHIN_S = 30.0
+_WEIGH_EVERY_S = 1.0
+_MOST_ENDS = 256
+"""Of so many workers that died last it is remembered which they were."""
 _SHOWN = {
     State.STARTING: WorkerState.STARTING,
     State.READY: WorkerState.READY,
@@ -54,8 +65,11 @@ class Listener(RoundListener, Protocol):
     def on_idle(self, worker: str) -> None:
         """A worker has room for a batch."""
 
-    def on_lost(self, jobs: list[Job], cause: str) -> None:
-        """A worker died with these jobs; those still open nobody else will answer."""
+    def on_lost(self, jobs: list[Job], ending: Ending, unsent: frozenset[int]) -> None:
+        """A worker died with these jobs; those still open nobody else will answer.
+
+        `unsent`: `id` of those that it cannot have begun with.
+        """
 
     def on_out_of_memory(self, size: int) -> None:
         """A batch of `size` was too large for a worker's memory, but its parts were not."""
@@ -86,7 +100,19 @@ class Pool:
         if plan.round_size is not None:
             self._rounds = Rounds(plan.round_size, plan.sequence_headers, listener)
         self._loop = asyncio.get_running_loop()
-        self._lifecycle = Lifecycle(new_id)
+        self._lifecycle = Lifecycle(new_id, plan.most_workers)
+        self._designation = Designation()
+        self._reserved: str | None = None
+        """The designated worker, while it is to become free for a suspect."""
+        self._ends = 0
+        self._ended: OrderedDict[int, str] = OrderedDict()
+        """Which worker the latest ends were of."""
+        self._oom_kills = oom_kills()
+        self._standing = Standing.SOUND
+        self._is_counting = plan.wear.after_requests > 0
+        self._weighing: asyncio.TimerHandle | None = None
+        if plan.wear.above_mb:
+            self._weighing = self._loop.call_later(_WEIGH_EVERY_S, self._weigh)
         self._workers: dict[str, Worker] = {}
         self._idle: list[Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +127,7 @@ class Pool:
         self.is_serving = False
         """Whether a worker is ready and shall be. Kept up to date with every change of workers."""
         self.last_error: str | None = None
+        self._last_failed: Worker | None = None
         self._is_out_of_memory = False
         """Whether that was why the last worker could not load."""
 
@@ -132,11 +159,6 @@ class Pool:
         return len(self._idle)
 
     @property
-    def has_quiet(self) -> bool:
-        """Whether some worker has nothing to do at all."""
-        return any(worker.in_flight == 0 for worker in self._idle)
-
-    @property
     def idle(self) -> list[str]:
         """The workers that have room for a batch."""
         return [worker.id for worker in self._idle]
@@ -166,6 +188,25 @@ class Pool:
         """
         return self.wanted > 0 and self._fails_in_a_row >= _HOPELESS_AFTER and self.ready == 0
 
+    @property
+    def standing(self) -> Standing:
+        """Whether the workers keep dying, or cannot load."""
+        return self._lifecycle.standing
+
+    @property
+    def probe_in_s(self) -> float | None:
+        """How long until the next worker is tried, where none serves and they keep failing."""
+        if self.standing is Standing.SOUND or self.ready:
+            return None
+        return self._lifecycle.probe_in_s(time.monotonic())
+
+    @property
+    def last_words(self) -> str | None:
+        """What the last worker that failed had printed on its stderr, while that matters."""
+        if self._last_failed is None or not self.is_failing:
+            return None
+        return self._last_failed.last_words or None
+
     def describe(self) -> tuple[WorkerDescription, ...]:
         """Every worker at this moment, those that wait for their next life included."""
         states = self._lifecycle.states()
@@ -178,12 +219,12 @@ class Pool:
 
     # --- what others tell -------------------------------------------------------------------------
 
-    def scale(self, count: int, spared: Collection[str] = ()) -> None:
+    def scale(self, count: int, spared: Collection[str] = (), *, forgive: bool = True) -> None:
         """From now on there should be `count` workers. Those that go finish their batch first.
 
-        The `spared` ones go last.
+        The `spared` ones go last. `forgive`: somebody wishes it, so dead workers are tried anew.
         """
-        self._carry_out(self._lifecycle.want(count, time.monotonic(), spared))
+        self._carry_out(self._lifecycle.want(count, time.monotonic(), spared, forgive=forgive))
         for worker in self._workers.values():
             worker.use_threads(self.threads)
         self._workers_changed()
@@ -216,14 +257,49 @@ class Pool:
         """Give this batch to exactly this worker, which must be idle."""
         self._give(self._workers[worker], jobs)
 
-    def _give(self, worker: Worker, jobs: list[Job]) -> None:
-        worker.give(next(self._batch_ids), jobs, time.monotonic())
+    def place_for_suspect(self) -> str | None:
+        """The designated worker, if it has nothing to do; from now on it gets nothing else."""
+        workers = self._workers
+        name = self._designation.choose(
+            self._lifecycle.states(), lambda name: workers[name].in_flight == 0
+        )
+        if name is None or not workers[name].is_loaded:
+            return None
+        if workers[name].in_flight == 0 and workers[name] in self._idle:
+            self._reserved = None
+            return name
+        self._reserved = name
+        self._forget_idle(workers[name])
+        return None
+
+    def send_alone(self, worker: str, job: Job) -> None:
+        """Give this job to the worker that has just been named as the place for it."""
+        self._give(self._workers[worker], [job], is_alone=True)
+
+    def release_suspects(self) -> None:
+        """No suspect is left: no worker is kept for them."""
+        self._designation.release()
+        reserved, self._reserved = self._reserved, None
+        worker = self._workers.get(reserved) if reserved is not None else None
+        if worker is not None and worker.is_loaded and worker.has_room:
+            self._has_room_again(worker)
+
+    def explained(self, ends: Collection[int]) -> None:
+        """These ends of workers were the fault of a request: they say nothing of the version."""
+        names = {name for number in ends if (name := self._ended.get(number)) is not None}
+        self._carry_out(self._lifecycle.explained(names, ends, time.monotonic()))
+        self._workers_changed()
+
+    def _give(self, worker: Worker, jobs: list[Job], is_alone: bool = False) -> None:
+        worker.give(next(self._batch_ids), jobs, time.monotonic(), is_alone=is_alone)
         if not worker.has_room:
             self._forget_idle(worker)
 
     def _workers_that_serve(self) -> list[Worker]:
         return self._idle or [
-            w for w in self._workers.values() if w.is_loaded and not w.is_told_to_stop
+            w
+            for w in self._workers.values()
+            if w.is_loaded and not w.is_told_to_stop and w.id != self._reserved
         ]
 
     async def close(self, grace_s: float) -> None:
@@ -233,8 +309,9 @@ class Pool:
             DeadlineExceeded: killed ones are still there after a while; they go on ending.
         """
         self.scale(0)
-        if self._wake is not None:
-            self._wake.cancel()
+        for timer in (self._wake, self._weighing):
+            if timer is not None:
+                timer.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace_s)
             for worker in list(self._workers.values()):
@@ -299,30 +376,78 @@ class Pool:
     def _bury(self, worker: Worker) -> None:
         self._forget_idle(worker)
         del self._workers[worker.id]
-        expected = worker.is_told_to_stop
-        cause = worker.cause or "stopped"
-        if not expected:
-            self.last_error = cause
-            self._is_out_of_memory = worker.is_out_of_memory
-            self._failed_loads += not worker.is_loaded
-            self._fails_in_a_row += not worker.is_loaded
-            if not self.is_failing or self._failing_since is None:
-                self._failing_since = time.monotonic()
-        else:
+        ending = self._ending(worker)
+        cause = ending.text
+        if worker.is_told_to_stop:
             self._devices.pop(worker.id, None)
+            wanted = Cause.RECYCLED if worker.is_worn else Cause.REQUESTED
+            noted = replace(ending, cause=wanted)
+        else:
+            noted = ending
+            self._note_failure(worker, cause)
         now = time.monotonic()
-        instructions = self._lifecycle.ended(worker.id, expected, now)
+        roll = random.random()  # noqa: S311  chance, no secret
+        instructions = self._lifecycle.ended(worker.id, noted, now, roll)
         retry_s = self._lifecycle.retry_s(worker.id, now)
-        ref = self._plan.ref
-        self._bus.publish(WorkerExited(ref, worker.id, worker.pid, expected, cause, retry_s))
+        self._bus.publish(
+            WorkerExited(
+                self._plan.ref,
+                worker.id,
+                worker.pid,
+                noted.is_expected,
+                cause,
+                retry_s,
+                noted.cause.value,
+            )
+        )
         self._carry_out(instructions)
         self._workers_changed()
         self._listener.on_gone(worker.id)
+        unsent = worker.unsent()
         jobs = worker.take_back()
         if jobs:
-            self._listener.on_lost(jobs, cause)
+            self._listener.on_lost(jobs, ending, unsent)
         if self.is_hopeless:
             self._listener.on_hopeless(cause)
+
+    def _ending(self, worker: Worker) -> Ending:
+        """How it ended, and which of all ends that is."""
+        self._ends += 1
+        self._ended[self._ends] = worker.id
+        if len(self._ended) > _MOST_ENDS:
+            self._ended.popitem(last=False)
+        before, now = self._oom_kills, oom_kills()
+        self._oom_kills = now
+        has_evidence = before is not None and now is not None and now > before
+        return worker.ending(self._ends, has_evidence)
+
+    def _note_failure(self, worker: Worker, cause: str) -> None:
+        self.last_error = cause
+        self._last_failed = worker
+        self._is_out_of_memory = worker.is_out_of_memory
+        self._failed_loads += not worker.is_loaded
+        self._fails_in_a_row += not worker.is_loaded
+        if not self.is_failing or self._failing_since is None:
+            self._failing_since = time.monotonic()
+
+    # --- workers that are worn --------------------------------------------------------------------
+
+    def _recycle(self, worker: Worker, reason: str | None) -> None:
+        """Have another take its place; not where clients count on what it remembers of them."""
+        if reason is None or worker.is_worn or worker.is_told_to_stop:
+            return
+        if self._plan.sequence_headers is not None:
+            return
+        worker.is_worn = True
+        _log.info("%s: another takes the place of worker %s: %s", self._plan.ref, worker.id, reason)
+        self._carry_out(self._lifecycle.recycle(worker.id, time.monotonic()))
+
+    def _weigh(self) -> None:
+        for worker in list(self._workers.values()):
+            if worker.is_loaded and not worker.is_worn:
+                memory_bytes = sum(map(_memory_bytes, worker.pids))
+                self._recycle(worker, worker.wear.weighs(memory_bytes))
+        self._weighing = self._loop.call_later(_WEIGH_EVERY_S, self._weigh)
 
     # --- what a worker's batch came to (worker.Owner) ---------------------------------------------
 
@@ -331,7 +456,7 @@ class Pool:
     ) -> None:
         """Resolve the jobs of a batch that came back; those of a round may go on."""
         took_s = time.monotonic() - batch.dispatched_at
-        self._lifecycle.proved_healthy(worker.id)
+        healthy = self._lifecycle.proved_healthy(worker.id, time.monotonic())
         jobs = batch.jobs
         if result.out_of_memory_at:
             self._listener.on_out_of_memory(result.out_of_memory_at)
@@ -352,6 +477,13 @@ class Pool:
                     ref, m.name, m.value, m.unit, m.kind, m.dimensions, tuple(m.request_ids)
                 )
             )
+        if result.ran_out_of_memory:
+            self._recycle(worker, worker.wear.ran_out_of_memory(time.monotonic()))
+        if self._is_counting:
+            self._recycle(worker, worker.wear.served(len(jobs)))
+        if healthy:
+            self._carry_out(healthy)
+            self._workers_changed()
 
     def on_piece(self, jobs: list[Job], result: Result, buffers: memoryview) -> None:
         """Hand on a piece of each answer."""
@@ -366,6 +498,8 @@ class Pool:
             if worker.in_flight == 0:
                 worker.dismiss()
             return
+        if worker.id == self._reserved and worker.in_flight:
+            return
         if worker not in self._idle:
             self._idle.append(worker)
         self._listener.on_idle(worker.id)
@@ -378,7 +512,8 @@ class Pool:
         if not going_on:
             self._has_room_again(worker)
             return
-        joining = [] if worker.is_told_to_stop else self._rounds.joining(worker.id, len(going_on))
+        is_closed = worker.is_told_to_stop or worker.id == self._reserved
+        joining = [] if is_closed else self._rounds.joining(worker.id, len(going_on))
         worker.give(
             next(self._batch_ids), [*going_on, *joining], time.monotonic(), known=len(going_on)
         )
@@ -393,7 +528,8 @@ class Pool:
                     f"The model did not answer within {limit_s:g} s (response_timeout)."
                 )
             )
-        self._listener.on_lost(jobs, worker.cause or "too late")
+        ending = Ending(Cause.HUNG, worker.cause or "too late")
+        self._listener.on_lost(jobs, ending, frozenset())
 
     # --- small things -----------------------------------------------------------------------------
 
@@ -404,6 +540,9 @@ class Pool:
     def _workers_changed(self) -> None:
         self._changed.set()
         self.is_serving = self.wanted > 0 and self.ready > 0
+        if self.standing is not self._standing:
+            self._standing = self.standing
+            self._bus.publish(StandingChanged(self._plan.ref, self.standing.value, self.last_error))
         alive = sum(worker.pid > 0 for worker in self._workers.values())
         self._bus.publish(WorkersChanged(self._plan.ref, self.wanted, alive, self.ready))
 

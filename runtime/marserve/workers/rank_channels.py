@@ -28,6 +28,9 @@ class RankChannels:
     STOP, when all have.
     """
 
+    has_unsent = False
+    """Nobody can say that: some rank may have the whole of it."""
+
     def __init__(
         self,
         is_in_step: bool,

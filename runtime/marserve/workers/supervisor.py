@@ -52,11 +52,15 @@ _model_log = logging.getLogger("marserve.model")
 _STREAMS = {"stdout": logging.INFO, "stderr": logging.WARNING}
 """In the order of descriptors; the level of what comes over each."""
 _MAX_LINE_BYTES = 8192
+_TAIL_BYTES = 4096
+"""So much of what a worker printed last is kept, to be shown should it fail."""
 _RETRY_S = 0.05
 _DEAF_S = 2.0
 """How long a zygote may leave a message unread until it is woken up, and …"""
 _DEAF_FOR_GOOD_S = 10.0
 """… how long after that until it is ended."""
+_LAST_WORDS_S = 1.0
+"""What a worker that hangs has to say what it is doing."""
 
 _BOOT = "import sys; sys.path += sys.argv[5:]; from marserve.workers.zygote import main; main()"
 """Our packages go to the end of the path, where they hide nothing, and the working directory does
@@ -84,12 +88,25 @@ class WorkerProcess:
         self.pid = pid
         self.channel = channel
         self.exited = exited
+        self.errors: _OutputLines | None = None
+        """What it prints on its stderr."""
         self._zygote = zygote
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it has printed on its stderr."""
+        return "" if self.errors is None else self.errors.tail.decode("utf-8", "replace")
 
     def kill(self) -> None:
         """End it at once, and whatever it started. Harmless when it has ended already."""
         if not self.exited.done():
             self._zygote.send(Kill(self.pid))
+
+    def abort(self) -> None:
+        """End it within a moment; before, it tells its stderr what it is doing, if it can."""
+        if not self.exited.done():
+            self._zygote.send(Kill(self.pid, is_abort=True))
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self.kill)
 
     @property
     def pids(self) -> list[int]:
@@ -231,9 +248,12 @@ class Zygote:
                 theirs.close()
                 for _, write_fd in pipes:
                     os.close(write_fd)
-            for stream, (read_fd, _) in zip(_STREAMS, pipes, strict=True):
-                await _follow_output(_OutputLines(worker, ref, stream), read_fd)
-            return await born
+            outputs = [_OutputLines(worker, ref, stream) for stream in _STREAMS]
+            for lines, (read_fd, _) in zip(outputs, pipes, strict=True):
+                await _follow_output(lines, read_fd)
+            process = await born
+            process.errors = outputs[-1]
+            return process
         finally:
             born.cancel()
             self._spawning.pop(worker, None)
@@ -355,8 +375,12 @@ class _OutputLines(asyncio.Protocol):
         self._level = _STREAMS[stream]
         self._allowance = OutputAllowance()
         self._rest = b""
+        self.tail = bytearray()
+        """The end of what came."""
 
     def data_received(self, data: bytes) -> None:
+        self.tail += data[-_TAIL_BYTES:]
+        del self.tail[:-_TAIL_BYTES]
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._log_line(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -22,12 +23,15 @@ from marserve.model_version import SequenceHeaders
 from marserve.refs import ModelRef
 from marserve.request import Job, Request
 from marserve.workers import messages
+from marserve.workers.causes import UNKNOWN_STATUS, Cause, Ending, cause_of
 from marserve.workers.channel import Channel
 from marserve.workers.devices import Group
 from marserve.workers.frames import Frame
 from marserve.workers.launched import LaunchedProcess, Launcher
+from marserve.workers.load_gate import LoadGate, Turn
 from marserve.workers.messages import Confinement, FrameKind, Load, Loaded, Result
 from marserve.workers.rank_channels import RankChannels
+from marserve.workers.recycling import NEVER_WORN, Wear, WearLimits
 from marserve.workers.supervisor import (
     Supervisor,
     WorkerProcess,
@@ -37,8 +41,8 @@ from marserve.workers.supervisor import (
 from marserve.workers.torchrun import devices_environ
 
 _STOP_GRACE_S = 10.0
-_MAY_SHARE = 2
-"""After so many attempts a request is alone in its worker."""
+_HANG_UP_S = 0.25
+"""After its channel has ended a process has so long to end by itself, which tells why it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,10 @@ class WorkerPlan:
     """How its workers are shut in; None: only by what always holds."""
     round_size: int | None = None
     """Continuous batching: how many requests may run together, round after round."""
+    wear: WearLimits = NEVER_WORN
+    """When a worker is replaced although it works."""
+    load_gate: LoadGate | None = None
+    """Shared by all versions: how many workers load at a time."""
 
 
 class Running:
@@ -121,6 +129,12 @@ class Worker:
         """Whether it said so, or the kernel killed it, which does that for want of memory."""
         self.cause: str | None = None
         """Why it ended, once it has; the first reason counts."""
+        self.status = UNKNOWN_STATUS
+        """What `os.waitpid` said of it, once it has ended."""
+        self.is_worn = False
+        """Whether another takes its place because of its age."""
+        self.wear = Wear(plan.wear, random.random())  # noqa: S311  chance, no secret
+        self._killed_for: Cause | None = None
         self._plan = plan
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -129,6 +143,10 @@ class Worker:
         self._channel: Channel | RankChannels | None = None
         self._results = msgspec.msgpack.Decoder(Result)
         self._batches: dict[int, Running] = {}
+        self._last_sent: Running | None = None
+        """What the last frame was, if it was a batch."""
+        self._late: frozenset[int] = frozenset()
+        """Batches that it did not answer in time."""
         self._stopping: asyncio.TimerHandle | None = None
         self._is_taken_alone = False
         self._threads: int | None = None
@@ -142,6 +160,11 @@ class Worker:
     def pids(self) -> list[int]:
         """All processes it is known to consist of."""
         return self._process.pids if self._process else []
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it has printed on its stderr."""
+        return self._process.last_words if self._process else ""
 
     @property
     def gpu_id(self) -> int | None:
@@ -169,6 +192,23 @@ class Worker:
         Raises:
             LoadFailed: with the cause.
         """
+        gate = self._plan.load_gate
+        if gate is None:
+            return await self._start(supervisor)
+        turn = gate.ask(self._plan.ref)
+        try:
+            await self._granted(turn)
+            return await self._start(supervisor)
+        finally:
+            gate.leave(turn)
+
+    async def _granted(self, turn: Turn) -> None:
+        """Wait for its turn to load, or until it need not load any more."""
+        await asyncio.wait((turn.granted, self._loaded), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _start(self, supervisor: Supervisor) -> float | None:
+        if self._loaded.cancelled():
+            return None
         limit_s = self._plan.startup_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -215,6 +255,7 @@ class Worker:
             return
         if self._channel is not None and not self.is_told_to_stop:
             self._threads = threads
+            self._last_sent = None
             self._channel.send(FrameKind.THREADS, (threads,))
 
     async def end(self, error: Exception | None) -> None:
@@ -224,11 +265,14 @@ class Worker:
             self.is_out_of_memory = isinstance(error, LoadFailed) and error.out_of_memory
         if self._process is not None:
             if error is not None:
+                self._killed_for = self._killed_for or Cause.LOAD_FAILED
                 self._process.kill()
-            status = await self._process.exited
+            self.status = await self._process.exited
             if self.cause is None:
-                self.cause = describe_exit(status)
-                self.is_out_of_memory = was_killed(status)
+                self.cause = describe_exit(self.status)
+                self.is_out_of_memory = was_killed(self.status)
+        elif error is not None:
+            self._killed_for = Cause.LOAD_FAILED
         if self._channel is not None:
             await self._channel.drained()
             self._channel.close(None)
@@ -237,6 +281,11 @@ class Worker:
         for batch in self._batches.values():
             if batch.timer is not None:
                 batch.timer.cancel()
+
+    def ending(self, number: int, has_oom_evidence: bool) -> Ending:
+        """How it ended; of use once it has."""
+        cause = cause_of(self.status, self._killed_for, has_oom_evidence)
+        return Ending(cause, self.cause or "stopped", number, is_of_load=not self.is_loaded)
 
     def stop(self) -> None:
         """End it: at once while it loads, else when its batch is done."""
@@ -257,20 +306,31 @@ class Worker:
                 _STOP_GRACE_S, self.kill, "it did not stop when told to"
             )
 
-    def kill(self, cause: str) -> None:
+    def kill(self, cause: str, why: Cause = Cause.REQUESTED) -> None:
         """End it now. Harmless when it has ended already."""
         if self._process is not None and not self._process.exited.done():
             self.cause = self.cause or cause
+            self._killed_for = self._killed_for or why
             self._process.kill()
+
+    def _abort(self, cause: str) -> None:
+        """End it, but let it tell the model log first what it was doing."""
+        if self._process is not None and not self._process.exited.done():
+            self.cause = self.cause or cause
+            self._killed_for = self._killed_for or Cause.HUNG
+            self._process.abort()
 
     # --- batches ----------------------------------------------------------------------------------
 
-    def give(self, batch_id: int, jobs: list[Job], now: float, known: int = 0) -> None:
+    def give(
+        self, batch_id: int, jobs: list[Job], now: float, known: int = 0, is_alone: bool = False
+    ) -> None:
         """Run the handler over these; the owner hears of them exactly once, or takes them back.
 
         The first `known` jobs are in the handler's hands already: their parts are not sent again.
+        `is_alone`: nothing else is given to the worker meanwhile.
         """
-        batch = self._batches[batch_id] = Running(batch_id, jobs, known, now)
+        batch = self._batches[batch_id] = self._last_sent = Running(batch_id, jobs, known, now)
         if self._plan.response_timeout_s is not None:
             due = now + self._plan.response_timeout_s
             batch.timer = self._loop.call_at(due, self._timed_out, batch)
@@ -285,9 +345,16 @@ class Worker:
                 parts.append((name, kind, len(body)))
                 buffers.append(body)
             items.append(_item(request, parts, False))
-        self._is_taken_alone = jobs[0].attempts > _MAY_SHARE
+        self._is_taken_alone = is_alone
         assert self._channel is not None
         self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
+
+    def unsent(self) -> frozenset[int]:
+        """`id` of those jobs, of the ones it has, that never fully left for it."""
+        batch = self._last_sent
+        if batch is None or self._channel is None or not self._channel.has_unsent:
+            return frozenset()
+        return frozenset(id(job) for job in batch.jobs[batch.known :])
 
     def take_back(self) -> list[Job]:
         """The jobs that it cannot answer any more."""
@@ -296,8 +363,9 @@ class Worker:
 
     def _timed_out(self, batch: Running) -> None:
         if self._batches.get(batch.id) is batch:
+            self._late = frozenset(self._batches)
             jobs = self.take_back()
-            self.kill(
+            self._abort(
                 f"it did not answer within {self._plan.response_timeout_s:g} s (response_timeout)"
             )
             self._owner.on_late(self, jobs)
@@ -318,7 +386,7 @@ class Worker:
                 error.out_of_memory = failed.out_of_memory
                 self._loaded.set_result(error)
             case _:
-                self.kill(f"it sent {frame.kind.name}, which nobody expected")
+                self.kill(f"it sent {frame.kind.name}, which nobody expected", Cause.PROTOCOL)
 
     def _answered(self, frame: Frame) -> None:
         result = self._results.decode(frame.meta)
@@ -348,8 +416,11 @@ class Worker:
     def _its_batch(self, result: Result, frame: Frame) -> Running | None:
         """The batch that a result belongs to; a worker that makes one up is ended."""
         batch = self._batches.get(result.id)
+        if batch is None and result.id in self._late:
+            Job.late_answers += len(result.sizes_bytes)  # it is being killed for that
+            return None
         if batch is None or not _fits(batch, result, frame):
-            self.kill("its answer does not belong to its batch")
+            self.kill("its answer does not belong to its batch", Cause.PROTOCOL)
             return None
         return batch
 
@@ -358,8 +429,15 @@ class Worker:
         self.cause = self.cause or reason
         if not self._loaded.done():
             self._loaded.cancel()
-        if self._process is not None:
+        if self._process is None:
+            return
+        if reason is not None:
+            is_plain = self._plan.launcher is None
+            self._killed_for = self._killed_for or (Cause.PROTOCOL if is_plain else Cause.CRASHED)
             self._process.kill()
+        else:  # killed at once, it could not be told from one that somebody else has killed
+            why = "it closed its channel"
+            self._loop.call_later(_HANG_UP_S, self.kill, why, Cause.PROTOCOL)
 
 
 def _fits(batch: Running, result: Result, frame: Frame) -> bool:

@@ -110,7 +110,10 @@ class _Zygote:
             return False
         request = self._requests.decode(data)
         if isinstance(request, Kill):
-            self._kill(request.pid)
+            if request.is_abort:
+                self._abort(request.pid)
+            else:
+                self._kill(request.pid)
             return True
         descriptors = _descriptors(ancillary)
         try:
@@ -169,6 +172,14 @@ class _Zygote:
         for kill in (os.killpg, os.kill):  # a newborn worker has no group of its own yet
             with contextlib.suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
+
+    def _abort(self, pid: int) -> None:
+        """Have its faulthandler print where it is, which needs no help of Python's, and end it."""
+        if pid not in self._workers:
+            return
+        for number in (signal.SIGABRT, signal.SIGCONT):  # a stopped one must go on for that
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

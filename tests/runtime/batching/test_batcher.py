@@ -11,15 +11,26 @@ import pytest
 from tests.harness.jumping_loop import jumping_loop
 
 from marserve.batching import batcher as batcher_module
+from marserve.batching import suspects as suspects_module
 from marserve.batching.batcher import Batcher
+from marserve.batching.retry import Loss
+from marserve.batching.suspects import Court, Lane
 from marserve.batching.window import Limits
-from marserve.errors import DeadlineExceeded, NoWorkers, ShuttingDown, WorkerDied
+from marserve.errors import (
+    DeadlineExceeded,
+    NoWorkers,
+    PoisonRequest,
+    PoisonRequestRefused,
+    ShuttingDown,
+    WorkerDied,
+)
 from marserve.request import Answer, Job, Request
 
 
 @pytest.fixture
 def loop(monkeypatch):
     made = jumping_loop(monkeypatch, batcher_module)
+    monkeypatch.setattr(suspects_module, "time", batcher_module.time)
     yield made
     made.close()
 
@@ -32,10 +43,13 @@ def run(loop):
 class Shop:
     """A batcher, workers that take batches and do nothing by themselves, and who got what."""
 
-    def __init__(self, workers=1, size=4, delay_s=0.1, timeout_s=10.0):
+    def __init__(self, workers=1, size=4, delay_s=0.1, timeout_s=10.0, is_idempotent=True):
+        self.retried = []
+        self.verdicts = []
         self.loop = asyncio.get_running_loop()
         self.idle = workers
         self.sent = []
+        self._taken = []
         self.depths = []
         self.replies = {}
         self.late = []
@@ -47,6 +61,14 @@ class Shop:
             self.depths.append,
             idle=lambda: self.idle,
             on_late=self.late.append,
+            lane=Lane(
+                lambda: "w" if self.idle else None,
+                lambda: workers == 1,
+                lambda _, job: self.send([job]),
+            ),
+            court=Court(
+                "m/1.0", is_idempotent, lambda *counts: self.retried.append(counts), self.convicted
+            ),
         )
 
     def send(self, jobs):
@@ -57,10 +79,14 @@ class Shop:
             assert job.is_open
             job.attempts += 1
         self.sent.append(jobs)
+        self._taken.append(jobs)
 
-    def submit(self, *names, body=b"12345"):
+    def convicted(self, verdict):
+        self.verdicts.append(verdict)
+
+    def submit(self, *names, body=b"12345", headers=()):
         jobs = [
-            Job(Request(name, [], [("body", "", body)]), self.loop.time(), self.reply)
+            Job(Request(name, list(headers), [("body", "", body)]), self.loop.time(), self.reply)
             for name in names
         ]
         for job in jobs:
@@ -71,8 +97,23 @@ class Shop:
         assert job.request.id not in self.replies
         self.replies[job.request.id] = (self.loop.time(), reply)
 
+    @property
+    def running(self):
+        """The batches that workers have."""
+        return list(self._taken)
+
+    def lose(self, batch, loss):
+        """The worker that has this batch dies, and another is there at once."""
+        self._ended(batch)
+        self.idle += 1
+        self.batcher.lost(batch, loss)
+
+    def _ended(self, batch):
+        self._taken = [one for one in self._taken if one != batch]
+
     def answer(self, batch, took_s=0.01):
         """The worker that has this batch answers it, as a pool does."""
+        self._ended(batch)
         self.idle += 1
         self.batcher.answered(batch, took_s)
         self.batcher.pump()
@@ -368,7 +409,11 @@ def test_a_closed_batcher_has_no_timers(run):
 # --- workers that die -----------------------------------------------------------------------------
 
 
-def test_what_a_dead_worker_had_is_tried_again_together_then_alone_and_then_given_up(run):
+KILLED = Loss("killed by signal 9 (SIGKILL)", is_self_inflicted=False)
+CRASHED = Loss("exit code 3", number=7)
+
+
+def test_a_batch_whose_worker_was_killed_from_outside_is_tried_again_together(run):
     async def scenario():
         shop = Shop(size=4)
         batch = shop.submit("a", "b")
@@ -376,26 +421,211 @@ def test_what_a_dead_worker_had_is_tried_again_together_then_alone_and_then_give
         shop.submit("later")
 
         shop.idle = 1
-        shop.batcher.lost(batch, "exit code 1")
+        shop.batcher.lost(batch, KILLED)
         assert shop.batcher.waiting_bytes == 15
         await turn()
         assert shop.names_sent == [["a", "b"], ["a", "b", "later"]]
 
         shop.idle = 1
-        shop.batcher.lost(shop.sent[1], "exit code 2")
+        shop.batcher.lost(shop.sent[1], KILLED)
         await turn()
         # `later` has died once, so it may still travel with others; the other two are suspects
         assert shop.names_sent[2:] == [["a"]]
+        assert shop.retried == [(2, 0), (1, 2)]
 
-        shop.idle = 1
-        shop.batcher.lost(shop.sent[2], "exit code 3")
-        await turn()
-        assert str(shop.replies["a"][1]) == "Worker died. Attempt 3: exit code 3."
-        assert shop.errors() == {"a": WorkerDied}
-        assert shop.names_sent[3:] == [["b"]]
+        shop.answer(shop.sent[2])
         shop.answer(shop.sent[3])
-        assert shop.names_sent[4:] == [["later"]]
+        shop.answer(shop.sent[4])
+        assert shop.names_sent[3:] == [["later"], ["b"]]
         assert shop.batcher.waiting_bytes == 0
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_request_that_kills_its_worker_alone_and_once_more_is_guilty_and_its_mates_are_not(run):
+    async def scenario():
+        shop = Shop(size=4)
+        batch = shop.submit("a", "poison", "b")
+        await turn()
+        for _ in range(8):
+            if not shop.running:
+                break
+            [*_, names] = shop.names_sent
+            if "poison" in names:
+                shop.lose(shop.running[-1], CRASHED)
+            else:
+                shop.answer(shop.running[-1])
+            await turn()
+
+        assert shop.names_sent == [
+            ["a", "poison", "b"],
+            *(["a"], ["poison"], ["b"], ["poison"]),
+        ]
+        assert shop.errors() == {"a": Answer, "b": Answer, "poison": PoisonRequest}
+        text = str(shop.replies["poison"][1])
+        [verdict] = shop.verdicts
+        assert text.startswith("Worker died. Attempt 3: exit code 3.")
+        assert verdict.incident in text
+        assert verdict.deaths == (7, 7, 7)
+        assert not any(job.is_open for job in batch)
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_guilty_request_is_alone_the_next_time_and_then_refused_and_harms_nobody(run):
+    async def scenario():
+        shop = Shop(size=4)
+
+        async def bury(names):
+            shop.submit(*names[:1], body=b"deadly")
+            shop.submit(*names[1:])
+            await turn()
+            while shop.running:
+                if any(job.request.parts[0][2] == b"deadly" for job in shop.running[-1]):
+                    shop.lose(shop.running[-1], CRASHED)
+                else:
+                    shop.answer(shop.running[-1])
+                await turn()
+
+        await bury(["first", "a"])
+        first = len(shop.sent)
+        await bury(["second", "b"])
+
+        assert sorted(shop.names_sent[first:]) == [["b"], ["second"]]
+        with pytest.raises(PoisonRequestRefused):
+            await bury(["third", "c"])
+        await asyncio.sleep(601.0)
+        later = len(shop.sent)
+        await bury(["fourth", "d"])  # long ago is forgotten
+        assert shop.names_sent[later] == ["fourth", "d"]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_what_was_in_the_queue_already_when_the_same_request_was_found_guilty_harms_nobody(run):
+    async def scenario():
+        shop = Shop(size=1)
+        shop.submit("one", "two", body=b"deadly")
+        await turn()
+        shop.lose(shop.running[-1], CRASHED)
+        await turn()
+        shop.lose(shop.running[-1], CRASHED)
+        await turn()
+
+        assert shop.names_sent[-1] == ["two"]
+        assert shop.batcher.depth == 0
+        shop.lose(shop.running[-1], CRASHED)
+        assert shop.errors() == {"one": PoisonRequest, "two": PoisonRequest}
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_known_request_that_harms_nobody_any_more_is_like_all_others(run):
+    async def scenario():
+        shop = Shop(size=4)
+        shop.submit("guilty", body=b"deadly")
+        await turn()
+        for _ in range(2):
+            shop.lose(shop.running[-1], CRASHED)
+            await turn()
+        shop.submit("again", body=b"deadly")
+        await turn()
+        shop.answer(shop.running[-1])
+
+        shop.submit("once more", "friend", body=b"deadly")
+        await turn()
+
+        assert shop.names_sent[-1] == ["once more", "friend"]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_suspects_take_no_more_than_every_other_turn_of_a_lone_worker(run):
+    async def scenario():
+        shop = Shop(size=2)
+        batch = shop.submit("a", "b")
+        await turn()
+        shop.submit("1", "2", "3", "4", "5", "6")
+        shop.lose(batch, CRASHED)
+        await turn()
+        for _ in range(4):
+            shop.answer(shop.running[-1])
+            await turn()
+
+        assert shop.names_sent[1:] == [["a"], ["1", "2"], ["b"], ["3", "4"], ["5", "6"]]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_one_suspect_runs_at_a_time_and_the_other_workers_go_on(run):
+    async def scenario():
+        shop = Shop(workers=3, size=2)
+        batch = shop.submit("a", "b")
+        await turn()
+        shop.submit("1", "2", "3", "4")
+        shop.lose(batch, CRASHED)
+        await turn()
+
+        assert shop.names_sent[1:] == [["a"], ["1", "2"], ["3", "4"]]
+        shop.submit("5")
+        shop.answer(shop.running[1])
+        assert shop.names_sent[-1] == ["5"]  # not b, although a worker was free
+        shop.batcher.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("header", [("X-No-Retry", "1"), ("x-no-retry", " 1 ")])
+def test_who_asks_for_one_execution_gets_no_second_one(run, header):
+    async def scenario():
+        shop = Shop(size=2)
+        [once] = shop.submit("once", headers=[header])
+        [often] = shop.submit("often", headers=[("x-no-retry", "0")])
+        await turn()
+        shop.lose([once, often], KILLED)
+        await turn()
+
+        assert shop.errors() == {"once": WorkerDied}
+        assert shop.names_sent == [["once", "often"], ["often"]]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_model_that_is_not_idempotent_executes_nothing_twice_but_what_never_left(run):
+    async def scenario():
+        shop = Shop(size=2, is_idempotent=False)
+        batch = shop.submit("a", "b")
+        await turn()
+        unsent = frozenset(id(job) for job in batch)
+        shop.lose(batch, Loss("killed", False, 1, unsent))
+        await turn()
+        assert shop.names_sent == [["a", "b"], ["a", "b"]]
+        assert [job.attempts for job in batch] == [1, 1]
+
+        shop.lose(batch, Loss("killed", False, 2))
+        assert shop.errors() == {"a": WorkerDied, "b": WorkerDied}
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_what_has_streamed_is_not_tried_again(run):
+    async def scenario():
+        shop = Shop(size=2)
+        [job] = shop.submit("a")
+        await turn()
+        job.stream(Answer(b"piece"))
+        shop.lose([job], KILLED)
+
+        assert shop.errors() == {"a": WorkerDied}
         shop.batcher.close()
 
     run(scenario)
@@ -408,7 +638,7 @@ def test_a_lost_request_that_nobody_waits_for_is_not_tried_again(run):
         await turn()
         batch[0].abandon()
         shop.idle = 1
-        shop.batcher.lost(batch, "it was killed")
+        shop.batcher.lost(batch, Loss("it was killed"))
         await turn()
 
         assert shop.names_sent == [["a", "b"], ["b"]]
@@ -424,7 +654,7 @@ def test_a_lost_request_is_still_answered_in_time_when_no_worker_comes_back(run)
         batch = shop.submit("a")
         await turn()
         await asyncio.sleep(15.0)  # it runs; the queue was found empty meanwhile
-        shop.batcher.lost(batch, "it was killed")
+        shop.batcher.lost(batch, Loss("it was killed"))
         await asyncio.sleep(0.1)
 
         assert shop.errors() == {"a": DeadlineExceeded}
@@ -445,7 +675,7 @@ def test_everything_that_waits_can_be_answered_with_an_error(run):
         shop.submit("c", "d")
         for job in batch:
             job.attempts = 2
-        shop.batcher.lost(batch, "it was killed")  # two suspects beside two that wait
+        shop.batcher.lost(batch, Loss("it was killed"))  # two suspects beside two that wait
         error = ShuttingDown("The model was unloaded.")
 
         shop.batcher.fail_all(error)
@@ -506,14 +736,14 @@ def test_whatever_happens_every_request_is_answered_once_and_every_byte_is_count
         shop = Shop(workers=2, size=3, timeout_s=2.0)
         jobs, running = [], []
         for number in range(400):
-            jobs += shop.submit(f"r{number}", body=b"x" * dice.randrange(50))
+            jobs += shop.submit(f"r{number}", body=b"%d" % number * dice.randrange(1, 9))
             running += shop.sent
             shop.sent.clear()
             if running and dice.random() < 0.5:
                 batch = running.pop(dice.randrange(len(running)))
                 if dice.random() < 0.3:
                     shop.idle += 1
-                    shop.batcher.lost(batch, "dice")
+                    shop.batcher.lost(batch, Loss("dice"))
                 else:
                     shop.answer(batch)
             if dice.random() < 0.1:
@@ -579,42 +809,12 @@ def test_clients_that_answer_an_answer_with_a_request_are_brought_together(run):
     run(scenario)
 
 
-def test_who_has_seen_two_workers_die_shares_a_busy_one_with_nobody(run):
-    async def scenario():
-        shop = Shop(workers=9, size=1)
-        is_quiet = False
-        batcher = Batcher(
-            Limits(1, 0.0),
-            10.0,
-            lambda: shop.idle > 0,
-            shop.send,
-            shop.depths.append,
-            has_quiet=lambda: is_quiet,
-        )
-        shop.batcher = batcher
-        [suspect] = shop.submit("suspect")
-        await turn()
-        suspect.attempts = 2
-        batcher.lost([suspect], "it was killed")
-        shop.submit("other")
-        await turn()
-        assert shop.names_sent == [["suspect"]]  # the first time; now all wait for quiet
-
-        is_quiet = True
-        batcher.pump()
-
-        assert shop.names_sent == [["suspect"], ["suspect"], ["other"]]
-        batcher.close()
-
-    run(scenario)
-
-
 def test_what_comes_back_from_a_dead_worker_is_told_to_wait(run):
     async def scenario():
         shop = Shop()
         batch = shop.submit("a", "b")
         await turn()
-        shop.batcher.lost(batch, "it was killed")
+        shop.batcher.lost(batch, Loss("it was killed"))
 
         assert shop.depths[-1] == 2
         shop.batcher.close()
@@ -633,7 +833,7 @@ def test_a_client_that_gives_up_over_one_answer_is_not_served_the_other(run):
         shop.submit("b")
         await turn()
         shop.sent[0][0].attempts = 3
-        shop.batcher.lost(shop.sent[0], "it was killed")
+        shop.batcher.lost(shop.sent[0], Loss("it was killed"))
 
         assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
         shop.batcher.close()

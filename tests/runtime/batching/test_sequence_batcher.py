@@ -11,6 +11,7 @@ import pytest
 from tests.harness.jumping_loop import jumping_loop
 
 from marserve.batching import sequence_batcher as module
+from marserve.batching.retry import Loss
 from marserve.batching.sequence_batcher import SequenceBatcher
 from marserve.batching.sequences import SequenceLimits
 from marserve.errors import DeadlineExceeded, SequenceRefused, ShuttingDown, WorkerDied
@@ -80,7 +81,7 @@ class Shop:
     def kill(self, worker, jobs=()):
         """As a pool buries a worker."""
         self.batcher.worker_gone(worker)
-        self.batcher.lost(list(jobs), "it was killed")
+        self.batcher.lost(list(jobs), Loss("it was killed"))
 
     @property
     def names_sent(self):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marserve.workers.causes import Cause, Ending
 from marserve.workers.lifecycle import (
     LEGAL,
     IllegalTransition,
@@ -14,8 +15,11 @@ from marserve.workers.lifecycle import (
     State,
     StopWorker,
     WakeAt,
-    delay_s,
 )
+from marserve.workers.restarts import delay_s
+
+DIED = Ending(Cause.CRASHED, "killed by signal 11 (SIGSEGV)")
+STOPPED = Ending(Cause.REQUESTED, "stopped")
 
 
 @pytest.fixture
@@ -80,14 +84,14 @@ def test_a_worker_that_leaves_is_not_counted_and_not_stopped_twice(life):
 
     assert life.want(2, 2.0) == spawn("W-3")
     assert life.want(1, 3.0) == [StopWorker("W-3")]
-    assert life.ended("W-2", expected=True, now=4.0) == []
-    assert life.ended("W-3", expected=True, now=5.0) == []
+    assert life.ended("W-2", STOPPED, now=4.0) == []
+    assert life.ended("W-3", STOPPED, now=5.0) == []
 
 
 def test_a_dead_worker_comes_back_at_once_under_its_name(life):
     started(life, 2)
 
-    assert life.ended("W-1", expected=False, now=10.0) == spawn("W-1")
+    assert life.ended("W-1", DIED, now=10.0) == spawn("W-1")
     assert list(life.states()) == ["W-2", "W-1"]
     assert life.failures == 1
 
@@ -95,10 +99,10 @@ def test_a_dead_worker_comes_back_at_once_under_its_name(life):
 def test_a_worker_that_keeps_dying_is_waited_for_longer_and_longer(life):
     now = 0.0
     assert life.want(1, now) == spawn("W-1")
-    assert life.ended("W-1", expected=False, now=now) == spawn("W-1")
+    assert life.ended("W-1", DIED, now=now) == spawn("W-1")
     waits = []
     for _ in range(9):
-        [wake] = life.ended("W-1", expected=False, now=now)
+        [wake] = life.ended("W-1", DIED, now=now)
         assert life.vacant() == ("W-1",)
         assert life.tick(wake.when - 0.001) == [wake]
         waits.append(wake.when - now)
@@ -121,11 +125,11 @@ def test_while_no_worker_serves_they_are_tried_one_at_a_time_from_the_third_fail
     now = 0.0
     life.want(2, now)
     for worker in ("W-1", "W-2"):
-        life.ended(worker, expected=False, now=now)  # the first replacement comes at once
-        life.ended(worker, expected=False, now=now)
+        life.ended(worker, DIED, now=now)  # the first replacement comes at once
+        life.ended(worker, DIED, now=now)
     life.tick(0.5)
-    life.ended("W-1", expected=False, now=0.5)
-    life.ended("W-2", expected=False, now=0.5)
+    life.ended("W-1", DIED, now=0.5)
+    life.ended("W-2", DIED, now=0.5)
 
     assert life.tick(60.0) == spawn("W-1")
     assert life.tick(61.0) == []
@@ -136,8 +140,8 @@ def test_a_healthy_worker_does_not_hide_that_another_always_fails(life):
     started(life, 2)
     now, lives = 0.0, 0
     while now < 60.0:
-        instructions = life.ended("W-2", expected=False, now=now)
-        life.proved_healthy("W-1")
+        instructions = life.ended("W-2", DIED, now=now)
+        life.proved_healthy("W-1", now)
         wakes = [i.when for i in instructions if isinstance(i, WakeAt)]
         if wakes:
             now = wakes[0]
@@ -151,22 +155,22 @@ def test_a_healthy_worker_does_not_hide_that_another_always_fails(life):
 def test_an_answered_batch_ends_the_series_of_failures(life):
     started(life, 1)
     for _ in range(2):
-        for instruction in life.ended("W-1", expected=False, now=0.0):
+        for instruction in life.ended("W-1", DIED, now=0.0):
             if isinstance(instruction, WakeAt):
                 life.tick(instruction.when)
         life.loaded("W-1", 1.0)
     assert life.failures == 2
 
-    life.proved_healthy("W-1")
+    life.proved_healthy("W-1", 1.0)
 
     assert life.failures == 0
-    assert life.ended("W-1", expected=False, now=2.0) == spawn("W-1")
+    assert life.ended("W-1", DIED, now=2.0) == spawn("W-1")
 
 
 def test_a_new_wish_ends_a_back_off(life):
     started(life, 1)
-    life.ended("W-1", expected=False, now=0.0)
-    assert life.ended("W-1", expected=False, now=0.0) == [WakeAt(0.5)]
+    life.ended("W-1", DIED, now=0.0)
+    assert life.ended("W-1", DIED, now=0.0) == [WakeAt(0.5)]
 
     assert life.want(2, 0.1) == spawn("W-1", "W-2")
     assert life.failures == 0
@@ -174,8 +178,8 @@ def test_a_new_wish_ends_a_back_off(life):
 
 def test_a_worker_nobody_wants_any_more_does_not_come_back(life):
     started(life, 2)
-    life.ended("W-1", expected=False, now=0.0)
-    assert life.ended("W-1", expected=False, now=0.0) == [WakeAt(0.5)]
+    life.ended("W-1", DIED, now=0.0)
+    assert life.ended("W-1", DIED, now=0.0) == [WakeAt(0.5)]
     assert life.vacant() == ("W-1",)
 
     assert life.want(1, 0.1) == []
@@ -185,8 +189,8 @@ def test_a_worker_nobody_wants_any_more_does_not_come_back(life):
 
 def test_a_worker_that_backs_off_is_forgotten_when_others_must_leave(life):
     started(life, 3)
-    life.ended("W-1", expected=False, now=0.0)
-    assert life.ended("W-1", expected=False, now=0.0) == [WakeAt(0.5)]
+    life.ended("W-1", DIED, now=0.0)
+    assert life.ended("W-1", DIED, now=0.0) == [WakeAt(0.5)]
 
     assert life.want(1, 0.1) == [StopWorker("W-3")]
     assert life.vacant() == ()
@@ -196,7 +200,7 @@ def test_nothing_wanted_means_nothing_started(life):
     started(life, 1)
     assert life.want(0, 1.0) == [StopWorker("W-1")]
 
-    assert life.ended("W-1", expected=False, now=2.0) == []
+    assert life.ended("W-1", DIED, now=2.0) == []
     assert life.vacant() == ()
     assert life.tick(100.0) == []
 
@@ -281,14 +285,16 @@ class Drill:
             case "died":
                 if worker := self.pick(choice, State.STARTING, State.READY):
                     del self.alive[worker]
-                    self.follow(self.life.ended(worker, expected=False, now=self.now))
+                    self.follow(self.life.ended(worker, DIED, now=self.now))
             case "stopped":
                 if worker := self.pick(choice, State.STOPPING):
                     del self.alive[worker]
-                    self.follow(self.life.ended(worker, expected=bool(choice % 4), now=self.now))
+                    self.follow(
+                        self.life.ended(worker, STOPPED if choice % 4 else DIED, now=self.now)
+                    )
             case "answered":
                 if worker := self.pick(choice, State.READY):
-                    self.life.proved_healthy(worker)
+                    self.follow(self.life.proved_healthy(worker, self.now))
             case "time":
                 self.now += choice / 10
                 self.follow(self.life.tick(self.now))
@@ -298,7 +304,7 @@ class Drill:
         for _ in range(100):
             if worker := self.pick(0, State.STOPPING):
                 del self.alive[worker]
-                self.follow(self.life.ended(worker, expected=True, now=self.now))
+                self.follow(self.life.ended(worker, STOPPED, now=self.now))
             elif worker := self.pick(0, State.STARTING):
                 self.alive[worker] = State.READY
                 self.follow(self.life.loaded(worker, self.now))
