@@ -1,4 +1,4 @@
-"""SEC-03: YAML of strangers builds no objects, runs nothing, and takes next to no time or memory."""
+"""SEC-03: YAML of strangers builds no objects, runs nothing, takes next to no time or memory."""
 
 import sys
 import time
@@ -104,6 +104,14 @@ def test_a_hostile_document_is_refused_or_harmless(text, is_taken, audited):
         watching[0] = False
     assert seen == []
     assert cpu_s(text) < MAX_ONE_S
+
+
+@pytest.mark.parametrize(
+    "text",
+    [laughs(12, 10), merges(30, 10), laughs(7, 10), merges(7, 10), b"a: 1" + b":59" * 10_000],
+    ids=["laughs", "merges", "few laughs", "few merges", "sixties"],
+)
+def test_no_document_takes_much_memory(text):
     tracemalloc.start()
     read(text)
     peak_mib = tracemalloc.get_traced_memory()[1] / (1 << 20)
