@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from forged_tar import directory, member, patched, tar, tgz
@@ -35,7 +36,8 @@ class Hostile:
     write: Callable[[Path], object]
 
 
-def hostile_archives() -> list[Hostile]:
+@cache
+def hostile_archives() -> tuple[Hostile, ...]:
     """All of them, in no order that matters."""
     zips: dict[str, tuple[str, bytes]] = dict(ZIPS)
     tars: dict[str, tuple[str, bytes]] = dict(TARS)
@@ -48,7 +50,7 @@ def hostile_archives() -> list[Hostile]:
     found = [_file(f"zip: {name}", "x.mar", *case) for name, case in zips.items()]
     found += [_file(f"tgz: {name}", "x.tar.gz", *case) for name, case in tars.items()]
     found += [Hostile(f"folder: {name}", "x", *case) for name, case in FOLDERS.items()]
-    return found
+    return tuple(found)
 
 
 def _file(name: str, file_name: str, reason: str, content: bytes) -> Hostile:

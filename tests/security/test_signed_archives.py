@@ -4,6 +4,7 @@ The commands are those of `docs/signed-archives.md`, as they stand there.
 """
 
 import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -13,31 +14,81 @@ from pathlib import Path
 import pytest
 from running_server import Server, end
 
+from marserve_archiver.signing import sign
+
 ROOT = Path(__file__).parents[2]
+MADE_AT = "2026-05-01T10:00:00Z"
 COMMANDS = re.findall(r"^\$ (.+)$", (ROOT / "docs/signed-archives.md").read_text(), re.MULTILINE)
 
 
-@pytest.fixture
-def server(tmp_path):
-    one = Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of two runs, left in its second.
+
+    In the first it asked for nothing, and models were registered. Between the runs, the commands
+    of the page were followed in its store, and one archive was replaced.
+    """
+    one = Server(tmp_path_factory.mktemp("server"))
+    for name in ("digits", "kept", "replaced", "restored", "unsigned", "unlisted"):
+        one.pack(name, "version.py")
+    _first_run(one)
+    (one.root / "old.mar").write_bytes((one.store / "restored.mar").read_bytes())
+    for name in ("replaced", "restored"):
+        one.pack(name, "echo.py")
+    _follow_the_page(one)
+    one.start(
+        load_models="digits.mar,unsigned.mar",
+        require_signed="true",
+        require_pins="true",
+        trusted_keys=one.root / "keys",
+    )
     yield one
     end(one)
 
 
-def run(command: str, folder: Path) -> None:
-    """A command of the document; `archiver` is this tree's."""
-    line = command.replace("archiver ", f"{shlex.quote(sys.executable)} -m marserve_archiver ", 1)
-    subprocess.run(line if command.startswith("archiver") else command, shell=True, check=True,
-                   cwd=folder)  # fmt: skip
+def _first_run(server: Server) -> None:
+    digest = digest_of(server, "digits.mar")
+    server.start(
+        load_models=f"kept.mar,replaced.mar,restored.mar,pinned=digits.mar#sha256={digest}"
+    )
+    assert server.problems == []
+    assert registered(server, f"digits.mar&sha256={digest.upper()}&model_name=two")[0] == 200
+    assert registered(server, "digits.mar&sha256=0&model_name=three") == (
+        400,
+        "Parameter sha256 must be 64 hexadecimal digits.",
+    )
+    status, message = registered(server, f"digits.mar&sha256={'0' * 64}&model_name=three")
+    assert (status, "was expected" in message) == (400, True)
+    for name in ("pinned", "two"):
+        assert server.manage("DELETE", f"/models/{name}").status == 200
+    server.stop()
 
 
-def follow_the_document(server: Server) -> None:
-    """The whole page, in the model store; the private key goes elsewhere."""
-    server.pack("digits", "version.py")
+def _follow_the_page(server: Server) -> None:
+    """In the model store; the private key goes elsewhere. Then the same for more archives."""
     for command in COMMANDS:
         run(command, server.store)
     (server.store / "keys").rename(server.root / "keys")
     (server.store / "release.pem").rename(server.root / "release.pem")
+    for name in ("kept", "replaced", "restored", "unlisted"):
+        sign(server.store / f"{name}.mar", server.root / "release.pem", MADE_AT)
+    list_digests(server)
+
+
+def list_digests(server: Server) -> None:
+    names = "digits.mar kept.mar replaced.mar restored.mar unsigned.mar"
+    run(f"sha256sum {names} > SHA256SUMS", server.store)
+
+
+def run(command: str, folder: Path) -> None:
+    """A command of the page; `archiver` is this tree's."""
+    archiver = f"{shlex.quote(sys.executable)} -m marserve_archiver "
+    line = re.sub(r"^archiver ", lambda _: archiver, command)
+    subprocess.run(line, shell=True, check=True, cwd=folder)
+
+
+def digest_of(server: Server, name: str) -> str:
+    return hashlib.sha256((server.store / name).read_bytes()).hexdigest()
 
 
 def registered(server: Server, query: str) -> tuple[int, str]:
@@ -51,82 +102,66 @@ def test_the_page_holds_the_commands_that_are_tested():
     ]
 
 
-def test_a_server_takes_what_is_signed_and_goes_on_serving_it(server):
-    follow_the_document(server)
-    server.pack("unsigned", "version.py")
-    server.pack("digits", "version.py", "2.0", file_name="other.mar")
-    (server.store / "other.mar.sig").write_bytes((server.store / "digits.mar.sig").read_bytes())
-    server.start(
-        load_models="digits.mar,unsigned.mar",
-        require_signed="true",
-        trusted_keys=server.root / "keys",
-    )
+def test_what_is_signed_and_listed_is_served_and_the_rest_is_told(server):
     assert server.predict("digits").json()["version"] == "1.0"
-    assert ["unsigned.mar" in problem for problem in server.problems] == [True]
+    assert server.predict("kept").json()["version"] == "1.0"
+    assert len(server.problems) == 3  # the others are those that were replaced
+    assert [one for one in server.problems if one.startswith("unsigned.mar")] != []
+    assert server.predict("unsigned").status == 404
 
-    status, message = registered(server, "unsigned.mar")
-    assert (status, "It is not signed: there is no unsigned.mar.sig" in message) == (400, True)
-    status, message = registered(server, "other.mar")
-    assert (status, "The signature is for an archive with the sha256" in message) == (400, True)
-    for key in (server.root / "keys").iterdir():
-        key.unlink()
-    status, message = registered(server, "digits.mar&model_name=again")
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        ("unsigned.mar", "It is not signed: there is no unsigned.mar.sig"),
+        ("unlisted.mar", "SHA256SUMS of the store does not list it"),
+        ("digits.mar&sha256=" + "0" * 64, "was expected"),
+    ],
+)
+def test_what_is_not_is_refused(archive, message, server):
+    status, told = registered(server, f"{archive}&model_name=x")
+    assert (status, message in told) == (400, True), told
+
+
+def test_an_archive_that_was_replaced_is_not_served_after_a_restart(server):
+    """Though it is signed and listed: it is another one than was registered."""
+    [problem] = [one for one in server.problems if one.startswith("replaced:1.0")]
+    assert "The archive of replaced:1.0 was replaced after it was registered" in problem
+    assert "unregister replaced:1.0 and register it again" in problem
+    [described] = server.manage("GET", "/models/replaced").json()
+    assert (described["state"], described["workers"]) == ("FAILED", [])
+    assert "was replaced" in described["lastError"]
+    assert server.predict("replaced").status == 503
+
+    assert server.manage("DELETE", "/models/replaced").status == 200  # one remedy
+    assert registered(server, "replaced.mar")[0] == 200
+    assert server.predict("replaced").status == 200
+    saved = json.loads((server.root / "logs/state/wanted.json").read_text())
+    version = saved["models"]["replaced"]["versions"]["1.0"]
+    assert version["sha256"] == digest_of(server, "replaced.mar")
+
+
+def test_the_old_archive_put_back_is_served_again(server):
+    """The other remedy."""
+    assert server.predict("restored").status == 503
+    path = server.store / "restored.mar"
+    path.write_bytes((server.root / "old.mar").read_bytes())
+    sign(path, server.root / "release.pem", MADE_AT)
+    assert server.manage("PUT", "/models/restored?min_worker=1&synchronous=true").status == 503
+    list_digests(server)
+    assert server.manage("PUT", "/models/restored?min_worker=1&synchronous=true").status == 200
+    assert server.predict("restored").json()["version"] == "1.0"
+
+
+def test_a_key_that_is_deleted_is_revoked_and_what_serves_goes_on(server):
+    (server.root / "keys" / "release.pub.pem").unlink()
+    status, message = registered(server, "digits.mar&model_name=last")
     assert (status, "not among the 0 trusted keys" in message) == (400, True)
     assert server.predict("digits").json()["version"] == "1.0"
 
 
-def test_a_server_without_keys_does_not_start_to_require_signatures(server):
-    server.start(require_signed="true")
-    assert "require_signed=true refuses every archive" in server.failed
-
-
-def test_a_server_takes_what_is_pinned(server):
-    follow_the_document(server)
-    server.pack("loose", "version.py")
-    pin = hashlib.sha256((server.store / "digits.mar").read_bytes()).hexdigest()
-    server.start(require_pins="true", load_models=f"one=digits.mar#sha256={pin}")
-    assert server.predict("one").json()["version"] == "1.0"
-
-    assert registered(server, f"digits.mar&sha256={pin.upper()}&model_name=two")[0] == 200
-    assert registered(server, "digits.mar&sha256=0&model_name=three") == (
-        400,
-        "Parameter sha256 must be 64 hexadecimal digits.",
-    )
-    status, message = registered(server, f"digits.mar&sha256={'0' * 64}&model_name=three")
-    assert (status, "was expected" in message) == (400, True)
-    status, message = registered(server, "loose.mar")
-    assert (status, "SHA256SUMS of the store does not list it" in message) == (400, True)
-
-
-def test_an_archive_that_was_replaced_is_not_served_after_a_restart(server):
-    server.pack("m", "version.py")
-    server.pack("kept", "version.py")
-    server.start(load_models="m.mar,kept.mar")
-    server.stop()
-    old = (server.store / "m.mar").read_bytes()
-    server.pack("m", "echo.py")
-
-    server.start(load_models="m.mar,kept.mar")
-    [problem] = server.problems
-    assert "The archive of m:1.0 was replaced after it was registered" in problem
-    assert "unregister m:1.0 and register it again" in problem
-    [described] = server.manage("GET", "/models/m").json()
-    assert (described["state"], described["workers"]) == ("FAILED", [])
-    assert "was replaced" in described["lastError"]
-    assert server.predict("m").status == 503
-    assert server.predict("kept").status == 200
-    server.stop()
-
-    (server.store / "m.mar").write_bytes(old)  # the one remedy
-    server.start()
-    assert server.predict("m").json()["version"] == "1.0"
-    server.stop()
-
-    server.pack("m", "echo.py")  # the other
-    server.start()
-    assert server.manage("DELETE", "/models/m").status == 200
-    assert registered(server, "m.mar")[0] == 200
-    assert server.predict("m").status == 200
-    server.stop()
-    server.start()
-    assert server.problems == []
+def test_a_server_without_keys_does_not_start_to_require_signatures(tmp_path):
+    one = Server(tmp_path)
+    one.start(require_signed="true")
+    end(one)
+    assert "require_signed=true refuses every archive" in one.failed

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from marserve.errors import ArchiveExistsInStore
-from marserve_archiver.disk import sync_folder
+from marserve_archiver.disk import DISK, Disk, sync_folder, write_new_file
 
 _PARTIAL: Final = ".download."
 _ORIGIN: Final = ".origin."
@@ -27,7 +27,6 @@ _NEW_ORIGIN: Final = ".new-origin."
 MAX_NAME_BYTES: Final = 255 - len(_NEW_ORIGIN)
 _MAX_ORIGIN_BYTES: Final = 1 << 16
 _OPEN_PARTIAL: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_PLAIN: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,9 @@ class Partial:
 class Downloads:
     """The downloaded archives in one folder. Several threads and servers may share it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, disk: Disk = DISK) -> None:
         self._root = root
+        self._disk = disk
 
     def remove_stale(self) -> None:
         """Remove what writers that are dead have left; what cannot be removed stays."""
@@ -104,17 +104,23 @@ class Downloads:
             ArchiveExistsInStore: the name was taken meanwhile.
             OSError: the store cannot be written.
         """
-        os.fsync(partial.file.fileno())
+        self._disk.sync(partial.file.fileno())
         status = os.fstat(partial.file.fileno())
-        # noted first: an archive whose origin is lost would stay for ever and block its own url
-        self._note(name, Origin(url, is_signed, status.st_size, status.st_mtime_ns))
         path = self._root / name
         try:
-            _link(partial.path, path)
-        except FileExistsError as error:
+            # noted first: an archive whose origin is lost would stay for ever and block its own url
+            self._note(name, Origin(url, is_signed, status.st_size, status.st_mtime_ns))
+            self._link(partial.path, path)
+        except OSError as error:
             (self._root / f"{_ORIGIN}{name}").unlink(missing_ok=True)
-            raise _exists(name) from error
-        sync_folder(self._root)
+            if isinstance(error, FileExistsError):
+                raise _exists(name) from error
+            raise
+        try:
+            sync_folder(self._root, self._disk)
+        except OSError:
+            self.forget(name, keep=False)  # it is refused now, so it must not be there later
+            raise
         return path
 
     def forget(self, name: str, keep: bool) -> None:
@@ -132,12 +138,26 @@ class Downloads:
 
     def _note(self, name: str, origin: Origin) -> None:
         new = self._root / f"{_NEW_ORIGIN}{name}"
+        new.unlink(missing_ok=True)  # of a process that ended meanwhile
         # 0600: the url of a presigned request is a key
-        with os.fdopen(os.open(new, _OPEN_PLAIN, 0o600), "w") as file:
-            json.dump(asdict(origin), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._root / f"{_ORIGIN}{name}")
+        write_new_file(self._disk, new, json.dumps(asdict(origin)).encode(), 0o600)
+        try:
+            self._disk.rename(new, self._root / f"{_ORIGIN}{name}")
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        sync_folder(self._root, self._disk)  # else a power cut might keep the archive alone
+
+    def _link(self, partial: Path, path: Path) -> None:
+        try:
+            self._disk.link(partial, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # a file system without hard links; nobody else downloads to this name meanwhile
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+            self._disk.rename(partial, path)
 
 
 def _locked(path: Path, name: str) -> int:
@@ -174,18 +194,6 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
-
-
-def _link(partial: Path, path: Path) -> None:
-    try:
-        os.link(partial, path, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # a file system without hard links; nobody else downloads to this name meanwhile
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        partial.rename(path)
 
 
 def _exists(name: str) -> ArchiveExistsInStore:
