@@ -104,6 +104,7 @@ def describe(
 )
 @click.option("--response-timeout", type=click.IntRange(1), metavar="S", help="For one batch.")
 @click.option("--startup-timeout", type=click.IntRange(1), metavar="S", help="For loading.")
+@click.option("--sha256", metavar="HEX", help="The digest that the archive must have.")
 @_async_option
 @_management
 def register(
@@ -115,6 +116,7 @@ def register(
     workers: int,
     response_timeout: int | None,
     startup_timeout: int | None,
+    sha256: str | None,
     in_background: bool,
     management_url: str | None,
     config_file: Path | None,
@@ -131,6 +133,7 @@ def register(
         "initial_workers": workers,
         "response_timeout": response_timeout,
         "startup_timeout": startup_timeout,
+        "sha256": sha256,
     }
     with terminal.SignOfLife(f"Registering {archive}"):
         click.echo(client.register(archive, parameters, wait=not in_background))

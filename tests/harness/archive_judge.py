@@ -2,7 +2,7 @@
 
 `python archive_judge.py FOLDER`: for each folder in FOLDER, its archive `x.mar`, `x.tar.gz` or `x`
 is extracted to `target` beside it. One line of JSON: by folder, the reason of the refusal (or
-"accepted"), seconds, and by how many MiB the memory of the process rose above what it was.
+"accepted"), seconds of the processor, and by how many MiB memory rose above what it was.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from marserve_archiver import ArchiveError, open_archive
 def judged(folder: Path) -> tuple[str, float, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = memory_mib("VmRSS")
-    began = time.monotonic()
+    began = time.process_time()
     reason = refused(folder)
-    return reason, time.monotonic() - began, memory_mib("VmHWM") - before
+    return reason, time.process_time() - began, memory_mib("VmHWM") - before
 
 
 def refused(folder: Path) -> str:

@@ -171,10 +171,12 @@ def test_describe_can_show_one_version(run, canned):
                 "9",
                 "--startup-timeout",
                 "10",
+                "--sha256",
+                "ab",
                 "--async",
             ],
             "POST /models?url=a.mar&synchronous=false&model_name=m&handler=h%3Af&batch_size=8"
-            "&max_batch_delay=5&initial_workers=0&response_timeout=9&startup_timeout=10",
+            "&max_batch_delay=5&initial_workers=0&response_timeout=9&startup_timeout=10&sha256=ab",
         ),
         (["scale", "m", "--min", "2"], "PUT /models/m?min_worker=2&synchronous=true"),
         (

@@ -108,6 +108,9 @@ class _Checks:
             return allowed
         if self._authorize is not None and request.path.rstrip("/") not in self._public:
             self._authorize(authorization())
+        target = request.environ.get("REQUEST_URI", "")
+        if "%2f" in target.partition("?")[0].lower():
+            raise RouteNotFound  # no name holds a slash, and a path must not mean two things
         if request.method == "HEAD" and request.routing_exception is None:
             raise MethodNotAllowed  # Flask offers HEAD wherever GET is; TorchServe does not
         return None

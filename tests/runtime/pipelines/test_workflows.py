@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import zipfile
 
 import pytest
 
@@ -168,6 +169,30 @@ def test_a_restart_restores_what_is_wanted_under_the_names_it_had(in_world):
 
         assert await world.begin(keeps=False).start() == ()
         assert world.plane.nodes == {}
+
+    in_world(story)
+
+
+def test_a_workflow_whose_archive_was_replaced_is_not_restored(in_world):
+    def pack(root, spec):
+        with zipfile.ZipFile(root / "store" / "z.war", "w") as archive:
+            manifest = {"workflow": {"workflowName": "z", "specFile": "s.yaml"}}
+            archive.writestr("WAR-INF/MANIFEST.json", json.dumps(manifest))
+            archive.writestr("s.yaml", spec)
+
+    async def story(world):
+        pack(world.root, "models: {m: {url: m.mar}}\ndag: {m: []}")
+        await world.flows.register_workflow(WorkflowRegistration("z.war"))
+        assert await world.begin().start() == ()
+
+        pack(world.root, "models: {m: {url: evil.mar}}\ndag: {m: []}")
+        [problem] = await world.begin().start()
+        assert problem.startswith("The workflow z cannot be restored: z.war is refused: Its sha256")
+        assert world.plane.nodes == {}
+
+        await world.flows.register_workflow(WorkflowRegistration("z.war"))  # as the message says
+        assert await world.begin().start() == ()
+        assert world.plane.wishes["z__m"][0].url == "evil.mar"
 
     in_world(story)
 
