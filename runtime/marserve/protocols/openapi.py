@@ -32,6 +32,7 @@ def management_api(version: str, *, tokens: bool = False) -> Document:
         "Registers, scales, describes and unregisters models and workflows.",
         version,
         (*management.OPERATIONS, *more),
+        (401, 403) if tokens else (403,),
     )
 
 
@@ -42,6 +43,7 @@ def metrics_api(version: str) -> Document:
         "Metrics of the server and its models, for Prometheus.",
         version,
         inference.METRICS_OPERATIONS,
+        (401, 403),
     )
 
 
@@ -65,11 +67,20 @@ def model_management_api(name: str, version: str) -> Document:
     )
 
 
-def _document(title: str, summary: str, version: str, operations: Iterable[Operation]) -> Document:
+def _document(
+    title: str,
+    summary: str,
+    version: str,
+    operations: Iterable[Operation],
+    refusals: tuple[int, ...] = (),
+) -> Document:
+    """`refusals`: statuses that every operation may have, before anybody looks what it is."""
     paths: dict[str, Document] = {}
     for operation in operations:
         for path in operation.paths:
-            paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, path)
+            paths.setdefault(path, {})[operation.method.lower()] = _operation(
+                operation, path, refusals
+            )
     return {
         "openapi": "3.0.1",
         "info": {"title": title, "description": summary, "version": version},
@@ -78,7 +89,7 @@ def _document(title: str, summary: str, version: str, operations: Iterable[Opera
     }
 
 
-def _operation(operation: Operation, path: str) -> Document:
+def _operation(operation: Operation, path: str, refusals: tuple[int, ...]) -> Document:
     in_path = [
         {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
@@ -88,7 +99,10 @@ def _operation(operation: Operation, path: str) -> Document:
         "operationId": operation.id_of(path),
         "description": operation.summary,
         "parameters": in_path + in_query,
-        "responses": {str(status): _response(operation, status) for status in operation.statuses},
+        "responses": {
+            str(status): _response(operation, status)
+            for status in sorted({*operation.statuses, *refusals})
+        },
     }
     if operation.takes_anything:
         document["requestBody"] = {"content": {"*/*": {"schema": {}}}}
@@ -235,7 +249,8 @@ _WORDS = {
     206: "Not all workers run that were asked for.",
     400: "A parameter is missing or malformed, or the archive cannot be used.",
     401: "A token is missing.",
-    403: "Not allowed: a wrong token, or a default version that is still needed.",
+    403: "Not allowed: a wrong token, a foreign page or host, or a default version that is still "
+    "needed.",
     404: "No such model, version, workflow or archive.",
     405: "The method is not allowed here, or the model API is switched off.",
     408: "What the model was doing did not end in time.",
