@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from running_server import Server, end
 
@@ -80,6 +81,22 @@ def test_whatever_a_request_holds_it_is_one_line_of_the_access_log(open_server, 
     open_server.wait_until(lambda: answered(open_server) >= before + sent)
     found = lines(open_server, "access_log.log")
     assert len(found) == before + sent
+    assert all(STAMP.match(line) for line in found)
+
+
+def test_nor_does_a_method_of_grpc_make_more_than_one_line(open_server):
+    """HTTP/2 carries any byte in a path, and clients choose it."""
+    host, port = open_server.address("grpc_inference")
+    before = answered(open_server)
+    evils = [evil.replace("\x00", "") or "x" for evil in EVIL]
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        for evil in evils:
+            call = channel.unary_unary(f"/a.B/{evil}", bytes, bytes)
+            with pytest.raises(grpc.RpcError):
+                call(b"", timeout=10)
+    open_server.wait_until(lambda: answered(open_server) > before)
+    found = lines(open_server, "access_log.log")
+    assert before < len(found) <= before + len(evils)
     assert all(STAMP.match(line) for line in found)
 
 
