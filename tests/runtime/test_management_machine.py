@@ -1,0 +1,12 @@
+"""H-REG in small: any order of changes, faults and restarts leaves what an operator expects."""
+
+from hypothesis import HealthCheck, settings
+from registry_machine import RegistryMachine
+
+TestManagement = RegistryMachine.TestCase
+TestManagement.settings = settings(
+    max_examples=25,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
