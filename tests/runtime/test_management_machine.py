@@ -1,6 +1,6 @@
 """H-REG in small: any order of changes, faults and restarts leaves what an operator expects."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from registry_machine import RegistryMachine
 
 TestManagement = RegistryMachine.TestCase
@@ -8,5 +8,6 @@ TestManagement.settings = settings(
     max_examples=25,
     stateful_step_count=20,
     deadline=None,
+    phases=[Phase.generate],  # benchmarks/reliability/state_machines_registry.py makes them small
     suppress_health_check=list(HealthCheck),
 )
