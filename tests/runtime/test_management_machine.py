@@ -5,8 +5,8 @@ from registry_machine import RegistryMachine
 
 TestManagement = RegistryMachine.TestCase
 TestManagement.settings = settings(
-    max_examples=25,
-    stateful_step_count=20,
+    max_examples=30,
+    stateful_step_count=30,
     deadline=None,
     phases=[Phase.generate],  # benchmarks/reliability/state_machines_registry.py makes them small
     suppress_health_check=list(HealthCheck),
