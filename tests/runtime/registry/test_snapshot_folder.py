@@ -2,7 +2,6 @@ import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
-
 from fake_disk import FAULTS, FaultyDisk, SuddenEnd
 
 from marserve.config_snapshot import SnapshotVersion
