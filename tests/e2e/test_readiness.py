@@ -10,8 +10,9 @@ import pytest
 @pytest.fixture(scope="module")
 def calm(shared_server):
     shared_server.pack("m", "version.py")
+    shared_server.pack("naps", "naps.py")
     shared_server.pack("awaited", "awaited.py", config_file=str(asynchronous(shared_server)))
-    shared_server.start(load_models="m.mar", default_workers_per_model=2)
+    shared_server.start(load_models="m.mar,naps.mar", default_workers_per_model=2)
     return shared_server
 
 
@@ -36,17 +37,16 @@ def lag_s(server, wanted):
 
 def signal_all(pids, number):
     for pid in pids:
+        assert pid > 0
         os.kill(pid, number)
 
 
 def test_workers_that_are_killed_make_it_false_at_once_and_true_again_when_they_are_back(calm):
-    pids = calm.pids("m")
-
-    signal_all(pids, signal.SIGKILL)
+    signal_all(calm.pids("naps"), signal.SIGKILL)
 
     assert lag_s(calm, wanted=False) < 1.0
     calm.wait_until(lambda: is_ready(calm))
-    assert calm.predict("m").status == 200
+    assert calm.predict("naps").status == 200
 
 
 def test_workers_that_hang_without_work_make_it_false_until_they_answer(calm):

@@ -21,5 +21,5 @@ def jumping_loop(monkeypatch, module):
     selector = _JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time), raising=False)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
     return loop

@@ -33,6 +33,7 @@ class Worker:
 
 @pytest.fixture
 def run(monkeypatch):
+    monkeypatch.setattr(module, "time", None, raising=False)  # the loop's clock is all it reads
     loop = jumping_loop(monkeypatch, module)
     yield lambda scenario: loop.run_until_complete(scenario())
     loop.close()
