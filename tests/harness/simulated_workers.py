@@ -14,7 +14,7 @@ import msgspec
 
 from marserve.refs import ModelRef
 from marserve.workers.channel import Channel
-from marserve.workers.frames import Decoder, Frame, encode
+from marserve.workers.frames import PONG, Decoder, Frame, encode
 from marserve.workers.messages import (
     Batch,
     Extra,
@@ -99,6 +99,8 @@ class SimulatedProcess:
                 batch = msgspec.msgpack.decode(frame.meta, type=Batch)
                 self.batches.append(batch)
                 self.on_batch(self, batch)
+            elif frame.kind is FrameKind.PING and not self.exited.done():
+                self._received(PONG)
             elif frame.kind is FrameKind.STOP:
                 self.is_doomed = True
                 asyncio.get_running_loop().call_soon(self._end, 0)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from marserve.workers import outcomes
-from marserve.workers.frames import Decoder, Frame, encode
+from marserve.workers.frames import PONG, Decoder, Frame, encode
 from marserve.workers.loaded_model import piece, prepare
 from marserve.workers.messages import (
     Batch,
@@ -78,6 +78,9 @@ class AsyncModel:
     async def _read(self, channel: socket.socket, decoder: Decoder) -> None:
         while (frames := await self._received(channel, decoder)) is not None:
             for frame in frames:
+                if frame.kind is FrameKind.PING:
+                    self._outgoing.put_nowait(PONG)
+                    continue
                 if frame.kind is FrameKind.THREADS:
                     self.threads.use(msgspec.msgpack.decode(frame.meta, type=Threads).threads)
                     continue

@@ -28,7 +28,7 @@ import msgspec
 from marserve.heap import keep_freed_memory
 from marserve.workers import outcomes
 from marserve.workers.async_model import AsyncModel
-from marserve.workers.frames import Buffer, Decoder, Frame, encode_pieces
+from marserve.workers.frames import PONG, Buffer, Decoder, Frame, encode_pieces
 from marserve.workers.idle_memory import IdleMemory, trim
 from marserve.workers.loaded_model import LoadedModel
 from marserve.workers.messages import Batch, FrameKind, Load, Loaded, LoadFailed, Result, Threads
@@ -85,6 +85,10 @@ class _Worker:
             return 0
         batches = msgspec.msgpack.Decoder(Batch)
         while (frame := self._next_frame()) is not None:
+            if frame.kind is FrameKind.PING:
+                self._channel.sendall(PONG)
+                self._memory.asked()
+                continue
             if frame.kind is FrameKind.THREADS:
                 model.threads.use(msgspec.msgpack.decode(frame.meta, type=Threads).threads)
                 continue

@@ -43,6 +43,10 @@ def encode(kind: FrameKind, meta: bytes, buffers: Sequence[Buffer] = ()) -> byte
     return b"".join((HEADER.pack(kind, FORMAT, 0, len(meta), size), meta, *buffers))
 
 
+PONG = encode(FrameKind.PONG, b"")
+"""What a worker says when it is asked whether it is there."""
+
+
 def encode_pieces(
     kind: FrameKind, meta: bytes, buffers: Sequence[Buffer] = ()
 ) -> bytes | list[Buffer]:

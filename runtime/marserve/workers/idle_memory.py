@@ -13,6 +13,8 @@ import struct
 from typing import Any, Final
 
 _REST_S: Final = 1
+_ASKED_FOR_REST: Final = 3
+"""So often in a row it is asked in about that time (`heartbeat.PERIOD_S`)."""
 _LIBC: Final = ctypes.CDLL(None)
 
 
@@ -26,12 +28,20 @@ class IdleMemory:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._rests = True
+        self._asked = 0
 
     def work_done(self) -> None:
         """Model loaded, or batch answered."""
+        self._asked = 0
         if self._rests:
             self._rests = False
             self._limit(_REST_S)
+
+    def asked(self) -> None:
+        """The server wanted to know whether the worker is there, which is no work."""
+        self._asked += 1
+        if not self._rests and self._asked >= _ASKED_FOR_REST:
+            self.rest()
 
     def rest(self) -> None:
         """Return what is not needed, once."""

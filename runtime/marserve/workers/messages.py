@@ -19,10 +19,12 @@ class FrameKind(IntEnum):
     BATCH = 2
     STOP = 3
     THREADS = 4
+    PING = 5
     LOADED = 11
     LOAD_FAILED = 12
     RESULT = 13
     PIECE = 14
+    PONG = 15
 
 
 class FailureKind(IntEnum):

@@ -36,6 +36,7 @@ from marserve.request import Answer, Job, Reply
 from marserve.workers.causes import Cause, Ending
 from marserve.workers.designation import Designation
 from marserve.workers.devices import Group
+from marserve.workers.heartbeat import Heartbeat, Patient
 from marserve.workers.lifecycle import Instruction, Lifecycle, SpawnWorker, State, StopWorker
 from marserve.workers.messages import Result
 from marserve.workers.oom_kills import oom_kills
@@ -49,6 +50,8 @@ from marserve.workers.worker import Running, Worker, WorkerPlan
 _log = logging.getLogger("marserve.workers")
 _HOPELESS_AFTER = 2
 _KILLED_WITHIN_S = 30.0
+_SILENT_FOR_S = 120.0
+"""How long a worker without a response timeout may be silent."""
 _WEIGH_EVERY_S = 1.0
 _MOST_ENDS = 256
 """Of so many workers that died last it is remembered which they were."""
@@ -114,6 +117,9 @@ class Pool:
         if plan.wear.above_mb:
             self._weighing = self._loop.call_later(_WEIGH_EVERY_S, self._weigh)
         self._workers: dict[str, Worker] = {}
+        self._heartbeat = Heartbeat(
+            self._workers.values, plan.response_timeout_s or _SILENT_FOR_S, self._fell_silent
+        )
         self._idle: list[Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._batch_ids = itertools.count(1)
@@ -145,8 +151,12 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """How many have their model loaded."""
-        return sum(s is State.READY for s in self._lifecycle.states().values())
+        """How many have their model loaded, and answer."""
+        workers = self._workers
+        return sum(
+            state is State.READY and workers[name].silent_since is None
+            for name, state in self._lifecycle.states().items()
+        )
 
     @property
     def has_idle(self) -> bool:
@@ -309,6 +319,7 @@ class Pool:
             DeadlineExceeded: killed ones are still there after a while; they go on ending.
         """
         self.scale(0)
+        self._heartbeat.stop()
         for timer in (self._wake, self._weighing):
             if timer is not None:
                 timer.cancel()
@@ -369,6 +380,8 @@ class Pool:
         self._bus.publish(WorkerReady(self._plan.ref, worker.id, worker.pid, load_s))
         worker.use_threads(self.threads)  # it may have changed while it loaded
         self._idle.append(worker)
+        if self._plan.launcher is None:
+            self._heartbeat.start()
         self._carry_out(self._lifecycle.loaded(worker.id, time.monotonic()))
         self._workers_changed()
         self._listener.on_idle(worker.id)
@@ -532,6 +545,18 @@ class Pool:
         self._listener.on_lost(jobs, ending, frozenset())
 
     # --- small things -----------------------------------------------------------------------------
+
+    def _fell_silent(self, worker: Patient) -> None:
+        assert isinstance(worker, Worker)
+        _log.warning("%s: worker %s does not answer", self._plan.ref, worker.id)
+        self._forget_idle(worker)
+        self._workers_changed()
+
+    def on_heard(self, worker: Worker) -> None:
+        """It answers again: it may have work."""
+        self._workers_changed()
+        if worker.has_room and not worker.is_told_to_stop:
+            self._has_room_again(worker)
 
     def _forget_idle(self, worker: Worker) -> None:
         if worker in self._idle:

@@ -112,6 +112,9 @@ class Owner(Protocol):
     def on_late(self, worker: Worker, jobs: list[Job]) -> None:
         """The batch did not come back in time; the worker is being killed."""
 
+    def on_heard(self, worker: Worker) -> None:
+        """It had been silent, and answers again."""
+
 
 class Worker:
     """One life of one worker. All methods run on the event loop."""
@@ -148,6 +151,10 @@ class Worker:
         self._late: frozenset[int] = frozenset()
         """Batches that it did not answer in time."""
         self._stopping: asyncio.TimerHandle | None = None
+        self.is_asked = False
+        """Whether it owes an answer to `ask`."""
+        self.silent_since: float | None = None
+        """Since when that is overdue, by the loop's clock."""
         self._is_taken_alone = False
         self._threads: int | None = None
 
@@ -306,6 +313,30 @@ class Worker:
                 _STOP_GRACE_S, self.kill, "it did not stop when told to"
             )
 
+    # --- whether it is there (heartbeat.Patient) --------------------------------------------------
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether it has loaded, shall go on, and has nothing to do."""
+        return self.is_loaded and not self.is_told_to_stop and not self._batches
+
+    def ask(self) -> None:
+        """Have it answer, as it does between two batches."""
+        assert self._channel is not None
+        self.is_asked = True
+        self._last_sent = None
+        self._channel.send(FrameKind.PING, ())
+
+    def fell_silent(self, limit_s: float) -> None:
+        """End it: it has not answered for so long."""
+        self._abort(f"it did not answer for {limit_s:g} s, and had nothing to do")
+
+    def _answered_ask(self) -> None:
+        self.is_asked = False
+        was_silent, self.silent_since = self.silent_since is not None, None
+        if was_silent:
+            self._owner.on_heard(self)
+
     def kill(self, cause: str, why: Cause = Cause.REQUESTED) -> None:
         """End it now. Harmless when it has ended already."""
         if self._process is not None and not self._process.exited.done():
@@ -351,6 +382,8 @@ class Worker:
 
     def unsent(self) -> frozenset[int]:
         """`id` of those jobs, of the ones it has, that never fully left for it."""
+        if self.silent_since is not None:  # it would have answered `ask` before it began
+            return frozenset(id(job) for batch in self._batches.values() for job in batch.jobs)
         batch = self._last_sent
         if batch is None or self._channel is None or not self._channel.has_unsent:
             return frozenset()
@@ -378,6 +411,8 @@ class Worker:
                 self._answered(frame)
             case FrameKind.PIECE:
                 self._streamed(frame)
+            case FrameKind.PONG if self.is_asked:
+                self._answered_ask()
             case FrameKind.LOADED if not self._loaded.done():
                 self._loaded.set_result(msgspec.msgpack.decode(frame.meta, type=Loaded).load_s)
             case FrameKind.LOAD_FAILED if not self._loaded.done():

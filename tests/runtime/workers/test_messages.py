@@ -117,10 +117,12 @@ def test_kinds_have_numbers_that_never_change():
         "BATCH": 2,
         "STOP": 3,
         "THREADS": 4,
+        "PING": 5,
         "LOADED": 11,
         "LOAD_FAILED": 12,
         "RESULT": 13,
         "PIECE": 14,
+        "PONG": 15,
     }
     assert {kind.name: int(kind) for kind in m.FailureKind} == {
         "RAISED": 1,
