@@ -23,6 +23,7 @@ from marserve.bench_command import bench
 from marserve.client import Client, ServerError, ServerRefused
 from marserve.client_commands import config_option, models, predict
 from marserve.config import Config
+from marserve.doctor_command import doctor
 from marserve.errors import MarServeError
 
 if TYPE_CHECKING:
@@ -374,6 +375,7 @@ def reference() -> None:
 main.add_command(models)
 main.add_command(predict)
 main.add_command(bench)
+main.add_command(doctor)
 
 
 def _loaded(

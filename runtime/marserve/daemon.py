@@ -26,6 +26,7 @@ from marserve.errors import ConfigInvalid, Kind, MarServeError
 from marserve.pid_file import PidFile
 from marserve.run_file import AlreadyRunning, Claim, RunFile, ServerProcess, make_log_dir
 from marserve.succession import Predecessor, predecessor
+from marserve.workers import first_process
 
 _TAIL_LINES = 15
 _TAIL_BYTES = 8192
@@ -140,6 +141,7 @@ def serve_here(
     Raises:
         MarServeError: it cannot start; whoever waits on `ready_fd` has been told.
     """
+    first_process.step_aside()
     report = _Report(ready_fd)
     try:
         with contextlib.ExitStack() as stack:

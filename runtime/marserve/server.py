@@ -54,10 +54,11 @@ from marserve.servers.port_tokens import PortTokens, static_keys
 from marserve.servers.ports import Ports, Served
 from marserve.service_manager import ServiceManager
 from marserve.succession import Offer, Predecessor, SuccessionFailed
+from marserve.workers import layers
 from marserve.workers.accelerators import count_gpus
 from marserve.workers.devices import Devices
 from marserve.workers.environments import Environments
-from marserve.workers.handler_environ import worker_environ
+from marserve.workers.handler_environ import hidden_from_workers, worker_environ
 from marserve.workers.supervisor import Supervisor
 
 _log = logging.getLogger("marserve.server")
@@ -98,6 +99,7 @@ def serve(
         PortInUse, ConfigInvalid: the server cannot start.
         SuccessionFailed: it cannot take over.
     """
+    layers.require(config.sandbox)
     keep_freed_memory()
     manager = ServiceManager(os.environ)
     with ExitStack() as stack:
@@ -156,7 +158,7 @@ class _Server:
         store = ModelStore(config.model_store, config.cache_dir, fetcher, _rules(config))
         directory = Directory()
         devices = Devices(await asyncio.to_thread(count_gpus, config.number_of_gpu))
-        environments = Environments(config.cache_dir, os.environ)
+        environments = Environments(config.cache_dir, {**os.environ, **supervisor.guard.environ})
         opener = Opener(config, store, load_plugins(), supervisor, devices, environments, bus)
         state = config.log_dir / STATE_FOLDER if config.snapshots else None
         snapshots = config.log_dir / _SNAPSHOT_FOLDER if config.snapshots else None
@@ -178,6 +180,8 @@ class _Server:
         gpus = devices.count
         for line in config_dump(config, _surroundings(gpus)):
             _log.info("%s", line)
+        if hidden := hidden_from_workers(config, os.environ):
+            _log.info("Hidden from workers (worker_env_allow): %s", ", ".join(sorted(hidden)))
         handover = self._handover(gate, directory, stop)
         try:
             if self._predecessor is None:

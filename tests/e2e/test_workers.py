@@ -139,6 +139,7 @@ def test_a_client_that_hangs_up_never_touches_a_worker(moody, tmp_path):
 
     running.close()
     queued.close()
+    moody.wait_until(lambda: moody.pending("moody") == 0)
     gate.touch()
 
     assert moody.predict("moody", b"alive").body == b"alive"

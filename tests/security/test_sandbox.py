@@ -248,3 +248,15 @@ def test_a_model_may_be_shut_in_more_tightly_and_not_more_loosely(servers, tmp_p
     if CAN_BE_STRICT:
         strict = server.predict("tight", body).json()
         assert strict == {"read": "EACCES", "call": "EPERM", "udp": "EACCES"}
+
+
+def test_who_writes_where_it_may_not_is_told_which_setting_helps(servers):
+    server = servers["default"]
+    path = server.root / "logs" / "results.txt"
+
+    server.predict("escaping", str(path).encode())
+
+    log = server.root / "logs" / "model_log.log"
+    if HAS_FILES:
+        advice = f"The sandbox forbids it: list {path} in sandbox_writable"
+        server.wait_until(lambda: advice in log.read_text())

@@ -1,4 +1,4 @@
-"""What an archive holds runs and shadows nothing in the server, the zygote or the worker (SEC-26)."""
+"""What an archive holds runs and shadows nothing in server, zygote or worker (SEC-26)."""
 
 import textwrap
 

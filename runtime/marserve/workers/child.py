@@ -26,7 +26,7 @@ from typing import NoReturn
 import msgspec
 
 from marserve.heap import keep_freed_memory
-from marserve.workers import outcomes
+from marserve.workers import outcomes, sandbox
 from marserve.workers.async_model import AsyncModel
 from marserve.workers.frames import PONG, Buffer, Decoder, Frame, encode_pieces
 from marserve.workers.idle_memory import IdleMemory, trim
@@ -111,7 +111,8 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001  user code: whatever it raises is its cause
             traceback.print_exc()
             message = str(error) if isinstance(error, HandlerError) else outcomes.sentence(error)
-            line = " ".join(message.split())  # the whole of it is in the log
+            # the whole of it is in the log
+            line = " ".join(f"{message} {sandbox.remedy(error)}".split())
             failed = LoadFailed(line[:_MAX_LOAD_MESSAGE_CHARS], outcomes.is_out_of_memory(error))
             self._send(FrameKind.LOAD_FAILED, failed)
             return None

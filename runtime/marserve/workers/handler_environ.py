@@ -15,7 +15,9 @@ _SECRET_WORDS: Final = frozenset({"TOKEN", "TOKENS", "PAT", "JWT", "PASS", "PWD"
 _SECRET_AT_THE_END: Final = frozenset({"KEY", "KEYS"})
 _SECRET_NAMES: Final = frozenset({"KUBECONFIG", "DATABASE_URL", "REDIS_URL", "MONGO_URL", "NETRC"})
 _OF_CLOUDS: Final = ("AWS_", "AZURE_", "ARM_CLIENT_")
-_HARMLESS: Final = frozenset({"PWD", "OLDPWD", "AWS_REGION", "AWS_DEFAULT_REGION"})
+_HARMLESS: Final = frozenset(
+    {"PWD", "OLDPWD", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL"}
+)
 _HARMLESS_BEGINNING: Final = "AWS_NEURON_"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from marserve.errors import ConfigInvalid
 from marserve.workers import linux, sandbox
 from marserve.workers.confinement import STRICT
 from marserve.workers.messages import Confinement
@@ -24,6 +25,20 @@ def has_seccomp() -> bool:
 def missing_for_strict(*, needs_network_rule: bool = True) -> list[str]:
     """What `sandbox=strict` needs and this machine lacks."""
     return sandbox.missing(landlock_abi(), has_seccomp(), needs_network_rule)
+
+
+def require(mode: str) -> None:
+    """Be sure that workers can be shut in as the configuration asks.
+
+    Raises:
+        ConfigInvalid: strictly, which this machine cannot do.
+    """
+    lacking = missing_for_strict() if mode == STRICT else []
+    if lacking:
+        raise ConfigInvalid(
+            f"sandbox=strict needs {' and '.join(lacking)}: see `marserve doctor`, or set "
+            "sandbox=default."
+        )
 
 
 def missing_for(wish: Confinement) -> list[str]:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+from marserve.workers import sandbox
 from marserve.workers.frames import LARGE_BYTES, Buffer
 from marserve.workers.messages import Extra, Failure, FailureKind, Metric
 from marserve_handlers.contract import Context
@@ -87,6 +88,8 @@ def tell(error: BaseException, request_ids: Sequence[str]) -> None:
     about = ", ".join(request_ids[:_MAX_TOLD_IDS])
     sys.stderr.write(f"The handler failed for {len(request_ids)} request(s): {about}\n")
     traceback.print_exception(error)
+    if advice := sandbox.remedy(error):
+        sys.stderr.write(f"{advice}\n")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -233,6 +233,19 @@ def _is_within(path: str, folders: list[str]) -> bool:
     )
 
 
+def remedy(error: BaseException) -> str:
+    """What to do about an error that comes from being shut in; "" for any other.
+
+    `access` does not ask Landlock: what it allows and opening forbids, the sandbox has forbidden.
+    """
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
+        return ""
+    path, folder = error.filename, os.path.dirname(error.filename)  # noqa: PTH120
+    if os.access(path if os.path.exists(path) else folder or ".", os.W_OK):  # noqa: PTH110
+        return f"The sandbox forbids it: list {path} in sandbox_writable (docs/sandbox.md)."
+    return ""
+
+
 def last_words(error: BaseException) -> bytes:
     """What a worker that cannot be shut in tells the log."""
     return f"The worker could not be shut in (sandbox): {error}\n".encode()
