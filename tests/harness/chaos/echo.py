@@ -109,7 +109,7 @@ class EchoServer:
         return Evidence(self.ledger, executions, counted, before, after, self._start)
 
     def _holdings_at_rest(self, before: Holdings) -> Holdings:
-        """What it holds once nobody calls: the server sees a moment later that a client has gone."""
+        """What it holds when nobody calls; it sees a moment later that a client has gone."""
         after = self.holdings()
         until = time.monotonic() + self.settle_s
         while after.more_than(before) and time.monotonic() < until:
