@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from chaos import journal
 from chaos.checker import Allowed, Evidence, Verdict, check
 from chaos.counters import Counters, of_model
-from chaos.leaks import Holdings
+from chaos.leaks import Holdings, holdings
 from chaos.ledger import BROKEN, GONE, GRPC, Ledger, id_text
 
 NONCE = "n"
@@ -176,3 +178,18 @@ def test_counters_are_of_one_model_and_can_be_subtracted() -> None:
 
     assert counted == Counters({200: 7, 504: 1}, 3, 4)
     assert counted.since(Counters({200: 7}, 0, 1)) == Counters({504: 1}, 3, 3)
+
+
+def test_shared_memory_of_strangers_is_nobodys_leak() -> None:
+    """Other programs use /dev/shm as well; what has the name of a process of theirs is theirs."""
+    me, parent = os.getpid(), os.getppid()
+    names = {f"chaos-{me}-x", f"chaos_{parent}_x", "chaos-x"}
+    try:
+        for name in names:
+            Path("/dev/shm", name).touch()
+        seen = holdings(me, Path("/nonexistent")).shared_memory & names
+    finally:
+        for name in names:
+            Path("/dev/shm", name).unlink()
+
+    assert seen == {f"chaos-{me}-x", "chaos-x"}
