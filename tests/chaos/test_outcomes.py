@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +18,13 @@ import registry  # noqa: E402
 import reliability_report  # noqa: E402
 from budget import Budget  # noqa: E402
 from outcome import Outcome, as_outcomes  # noqa: E402
+
+spec = importlib.util.spec_from_file_location("chaos_script", BENCHMARKS / "chaos.py")
+assert spec is not None
+assert spec.loader is not None
+script = importlib.util.module_from_spec(spec)  # its name is that of the harness's package
+spec.loader.exec_module(script)
+chaos_run = script.run_scenario
 
 GOOD = Outcome("kills: lost", 1000, "0", "0", True, failures=0, unit="kill")
 
@@ -103,6 +112,20 @@ def entry(name: str, **changed: object) -> dict[str, object]:
     return given | {"passed": True, "proves": "", "notes": ""} | changed
 
 
+def test_a_scenario_that_cannot_run_is_reported_as_failed_with_its_last_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text('def run(budget):\n    raise ValueError("no luck")\n')
+
+    [found] = chaos_run(registry.Scenario("broken", broken, 1.0, ""), 1.0, 1, 0.0)
+
+    assert not found["passed"]
+    assert found["property"] == "broken: the scenario runs to its end"
+    assert "ValueError: no luck" in found["log"]
+    assert "broken FAILED TO RUN" in capsys.readouterr().out
+
+
 def test_only_one_process_measures_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,3 +138,4 @@ def test_only_one_process_measures_at_a_time(
     monkeypatch.setattr(machine_lock, "_held", [])
     with pytest.raises(machine_lock.Busy, match="a benchmark"):
         machine_lock.hold("chaos")
+    os.close(held[0])
