@@ -35,6 +35,8 @@ from registry import START_S, Scenario, scenarios, shares  # noqa: E402
 
 TIER_MINUTES = {1: 8.0, 2: 90.0, 3: 660.0}
 _TAIL_LINES = 60
+_MOST_LINES = 400
+"""Of one scenario on the terminal: progress is a line every few seconds, not thousands."""
 _SPARE_S = 120.0
 """How much longer than its share a scenario may take before it is ended."""
 
@@ -150,7 +152,10 @@ def _follow(process: subprocess.Popen[str], name: str, lines: list[str], began: 
     with process.stdout as output:
         for line in output:
             lines.append(line.rstrip("\n"))
-            _say(began, f"  {name}: {line.rstrip()}")
+            if len(lines) < _MOST_LINES or line.startswith(("pass", "FAIL")):
+                _say(began, f"  {name}: {line.rstrip()}")
+            elif len(lines) == _MOST_LINES:
+                _say(began, f"  {name}: … {_MOST_LINES} lines; only outcomes from here on")
 
 
 def _say(began: float, text: str) -> None:
