@@ -172,5 +172,9 @@ def _check_counters(ledger: Ledger, evidence: Evidence, found: _Findings) -> Non
     its = sum(counted.answered.values())
     if not ours - seen[GRPC + 4] <= its <= ours + unsure:
         found.add("counters", f"in all: the server counted {its:,}, clients {ours:,}")
+    if counted.unaccounted:
+        found.add("counters", f"{counted.unaccounted:+} received than were answered or have gone")
+    if counted.in_flight:
+        found.add("queue", f"{counted.in_flight} requests are in flight, and nobody waits for them")
     if counted.waiting:
         found.add("queue", f"{counted.waiting} requests wait, and nobody waits for them")
