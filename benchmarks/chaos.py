@@ -28,12 +28,15 @@ import machine_lock
 import reliability_report
 
 FOLDER = Path(__file__).parent / "reliability"
+_ROOT = Path(__file__).parents[1]
 sys.path.append(str(FOLDER))
 
 from registry import START_S, Scenario, scenarios, shares  # noqa: E402
 
 TIER_MINUTES = {1: 8.0, 2: 90.0, 3: 660.0}
 _TAIL_LINES = 60
+_MOST_LINES = 400
+"""Of one scenario on the terminal: progress is a line every few seconds, not thousands."""
 _SPARE_S = 120.0
 """How much longer than its share a scenario may take before it is ended."""
 
@@ -58,7 +61,7 @@ def main() -> None:
     missed = 0
     for one in chosen:
         _say(began, f"{one.name}: {one.about}")
-        found = _run(one, budgets[one.name], given.seed, began)
+        found = run_scenario(one, budgets[one.name], given.seed, began)
         missed += sum(not outcome["passed"] for outcome in found)
         reliability_report.merge(one.name, found, given.seed)  # kept even if a later one hangs
     _say(began, f"{missed} bars missed" if missed else "all bars met")
@@ -86,7 +89,7 @@ def _chosen(known: Sequence[Scenario], only: str | None) -> list[Scenario]:
     return [one for one in known if one.name in names]
 
 
-def _run(one: Scenario, time_s: float, seed: int, began: float) -> list[dict[str, Any]]:
+def run_scenario(one: Scenario, time_s: float, seed: int, began: float) -> list[dict[str, Any]]:
     """Its outcomes; one that says so, if it could not run to its end."""
     with tempfile.TemporaryDirectory(prefix="marserve-chaos-run-") as folder:
         into = Path(folder) / "outcomes.json"
@@ -109,8 +112,9 @@ def _run(one: Scenario, time_s: float, seed: int, began: float) -> list[dict[str
             return found
     tail = [line for line in lines[-_TAIL_LINES:] if line.strip()]
     last = tail[-1].strip() if tail else "it said nothing"
-    _say(began, f"{one.name} FAILED TO RUN: {reason or last}")
-    return [_not_run(one, reason or last, "\n".join(tail))]
+    words = f"{reason or 'it had no outcome'}: {last}"
+    _say(began, f"{one.name} FAILED TO RUN: {words}")
+    return [_not_run(one, words, "\n".join(tail).replace(f"{_ROOT}/", ""))]
 
 
 def _not_run(one: Scenario, reason: str, tail: str) -> dict[str, Any]:
@@ -145,9 +149,13 @@ def _ended(process: subprocess.Popen[str], limit_s: float) -> str | None:
 
 def _follow(process: subprocess.Popen[str], name: str, lines: list[str], began: float) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line.rstrip("\n"))
-        _say(began, f"  {name}: {line.rstrip()}")
+    with process.stdout as output:
+        for line in output:
+            lines.append(line.rstrip("\n"))
+            if len(lines) < _MOST_LINES or line.startswith(("pass", "FAIL")):
+                _say(began, f"  {name}: {line.rstrip()}")
+            elif len(lines) == _MOST_LINES:
+                _say(began, f"  {name}: … {_MOST_LINES} lines; only outcomes from here on")
 
 
 def _say(began: float, text: str) -> None:

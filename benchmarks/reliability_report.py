@@ -101,41 +101,52 @@ def drawing(entries: Sequence[Entry]) -> str:
         (entry, name, values)
         for entry in entries
         for name, values in entry["series"].items()
-        if name != "t_s" and values
+        if name != next(iter(entry["series"])) and values
     ]
     step = _PANEL[1] + 70
     picture = Drawing(_LEFT + _PANEL[0] + 30, 20 + step * len(panels), _TITLE)
     for index, (entry, name, values) in enumerate(panels):
         top = 50 + step * index
         picture.words((24, top - 22), entry["property"], size=13, is_bold=True)
-        picture.words((24, top - 6), f"{name}, over {entry['n']:,}", size=11, colour=FAINT)
-        _curve(picture, top + 6, entry["series"]["t_s"], values, _COLOURS[index % len(_COLOURS)])
+        picture.words(
+            (24, top - 6),
+            f"{name}; N = {entry['n']:,} {entry.get('unit', 'trial')}s",
+            size=11,
+            colour=FAINT,
+        )
+        x_name, xs = next(iter(entry["series"].items()))
+        across = "s" if x_name == "t_s" else x_name
+        _curve(picture, top + 6, (across, xs), values, _COLOURS[index % len(_COLOURS)])
     return picture.text
 
 
 def _curve(
-    picture: Drawing, top: float, times: Sequence[float], values: Sequence[float], colour: str
+    picture: Drawing,
+    top: float,
+    x: tuple[str, Sequence[float]],
+    values: Sequence[float],
+    colour: str,
 ) -> None:
     width, height = _PANEL
-    across, up = from_zero(list(times), 8), from_zero(list(values), 3)
+    unit, xs = x
+    across, up = from_zero(list(xs), 8), from_zero(list(values), 3)
 
-    def place(t_s: float, value: float) -> tuple[float, float]:
-        return _LEFT + width * across.share(t_s), top + height * (1 - up.share(value))
+    def place(x: float, value: float) -> tuple[float, float]:
+        return _LEFT + width * across.share(x), top + height * (1 - up.share(value))
 
-    _grid(picture, across, up, place, top)
-    picture.line([place(t, v) for t, v in zip(times, values, strict=True)], colour, width=1.8)
+    _grid(picture, across, up, place, top, unit)
+    picture.line([place(t, v) for t, v in zip(xs, values, strict=True)], colour, width=1.8)
 
 
-def _grid(picture: Drawing, across: Axis, up: Axis, place: Any, top: float) -> None:
+def _grid(picture: Drawing, across: Axis, up: Axis, place: Any, top: float, unit: str) -> None:
     for value in up.ticks:
         picture.line([place(0, value), place(across.high, value)], GRID)
         x, y = place(0, value)
         picture.words((x - 8, y + 4), f"{value:,g}", size=11, anchor="end", colour=FAINT)
-    for t_s in across.ticks:
-        x, _ = place(t_s, 0)
-        picture.words(
-            (x, top + _PANEL[1] + 16), f"{t_s:,g} s", size=11, anchor="middle", colour=FAINT
-        )
+    for value in across.ticks:
+        x, _ = place(value, 0)
+        label = f"{value:,g} {unit}" if value == across.ticks[-1] or unit == "s" else f"{value:,g}"
+        picture.words((x, top + _PANEL[1] + 16), label, size=11, anchor="middle", colour=FAINT)
 
 
 def _machine() -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import machine_lock
 import psutil
 from load import Target
 
@@ -74,7 +75,9 @@ def running(command: Command, work: Path) -> Iterator[Server]:
 
     Raises:
         DidNotStart: with the end of what the server printed.
+        machine_lock.Busy: chaos or another benchmark runs on this machine.
     """
+    machine_lock.hold(Path(sys.argv[0]).name)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "server.log"
     with log.open("wb") as output:

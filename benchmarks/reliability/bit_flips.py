@@ -21,6 +21,7 @@ from standalone import standalone
 from marserve_archiver import ArchiveError, Recipe, open_archive, pack
 from marserve_archiver.signing import SignatureCheck, make_key, sign, trusted_keys
 
+RELEASE_S = 300.0
 EACH_S = 0.0006
 
 

@@ -17,6 +17,7 @@ from chaos.changes import ask_meanwhile, cycles, held, left_over, quarrel, rss_b
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 1200.0
 CYCLES, SCALINGS = 1000, 2000
 QUARREL_THREADS, QUARREL_EACH = 32, 2048
 _CYCLE_S, _SCALING_S, _CHANGE_S = 0.15, 0.1, 0.01

@@ -17,6 +17,7 @@ from crash_points import KEPT, damaged, points, tried
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 600.0
 ROUNDS = 100_000
 """One round is less than a second; each has other samples of the cuts that are too many."""
 

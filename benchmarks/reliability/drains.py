@@ -19,6 +19,7 @@ from chaos.drain import Drain, Load, drain
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 900.0
 MOST = 200
 _EACH_S = 4.0
 _WORKERS = 2

@@ -17,6 +17,7 @@ from chaos.restarts import Restarted, restart
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 420.0
 MOST = 100
 _EACH_S = 3.5
 _WORKERS = 2

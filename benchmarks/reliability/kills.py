@@ -7,6 +7,7 @@ small and large bodies, so that kills hit workers that are idle, reading, comput
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from accounting import (
     KILL,
@@ -66,7 +67,7 @@ def run(budget: Budget) -> list[Outcome]:
     all_kills = [(kill.at_s, kill.pid) for kill in (*kills, *lone_kills)]
     return [
         accounts("worker kills under load (F01)", verdict, len(all_kills), "kill"),
-        _success(rows),
+        _success(rows, all_kills),
         _resumed(runs, all_kills),
         _recovery(rows, lone_kills, quiet),
     ]
@@ -104,7 +105,7 @@ async def _tell(echo: EchoServer, driver: FaultDriver, count: int) -> None:
         say(f"{done:,} of {count:,} kills, {asked:,} requests, {echo.ledger.strays_count} strays")
 
 
-def _success(rows: list[Row]) -> Outcome:
+def _success(rows: list[Row], kills: list[tuple[float, int]]) -> Outcome:
     counted = [row for row in rows if row.kind != "no retry"]
     good = sum(row.status == 200 for row in counted)
     share = good / len(counted)
@@ -116,20 +117,22 @@ def _success(rows: list[Row]) -> Outcome:
         passed=share >= 0.9999,
         failures=len(counted) - good,
         unit="request",
-        series=_series(rows),
+        series=_series(rows, [at_s for at_s, _ in kills]),
     )
 
 
-def _series(rows: list[Row]) -> dict[str, list[float]]:
-    """Second by second: answers and the 99th percentile of their latencies, in milliseconds."""
+def _series(rows: list[Row], kills_s: list[float]) -> dict[str, list[float]]:
+    """Second by second: kills, answers, and the 99th percentile of latencies in milliseconds."""
     start = min(row.planned_s for row in rows)
     seconds: dict[int, list[float]] = {}
     for row in rows:
         if row.status == 200:
             seconds.setdefault(int(row.last_s - start), []).append(row.latency_s)
     known = sorted(seconds)
+    kills = Counter(int(at_s - start) for at_s in kills_s)
     return {
         "t_s": [float(second) for second in known],
+        "kills per second": [float(kills[second]) for second in known],
         "answers per second": [float(len(seconds[second])) for second in known],
         "p99 ms": [percentile(seconds[second], 0.99) * 1000 for second in known],
     }

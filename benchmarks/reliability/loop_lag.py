@@ -27,6 +27,7 @@ from budget import Budget  # noqa: E402  it lies beside this file
 from running_server import Server, end  # noqa: E402  the path is set above
 from standalone import standalone  # noqa: E402  as above
 
+RELEASE_S = 600.0
 BODY_BYTES = 10 << 20
 SIZE_HANDLER = Path(__file__).parents[1] / "size_handler.py"
 LATE_S = "0.05"

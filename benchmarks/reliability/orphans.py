@@ -31,7 +31,7 @@ from running_server import Server, lives
 
 from marserve.workers import marks
 
-RELEASE_S = 900.0
+RELEASE_S = 1600.0
 MOST = 1000
 LIMIT_S = 2.0
 REBIND_S = 1.0

@@ -31,7 +31,7 @@ class Outcome:
     unit: str = "trial"
     """What a trial is, in the singular: "kill"."""
     series: Mapping[str, Sequence[float]] | None = None
-    """Columns for a plot, all as long as `t_s`."""
+    """Columns for a plot: the first is across (`t_s`, or what its name says), the others up."""
 
     @property
     def proves(self) -> str:

@@ -54,7 +54,7 @@ def run(budget: Budget) -> list[Outcome]:
     found = [
         accounts("poisoned batches (F09)", verdict, trial.batches, "batch", also=("status",)),
         _innocents(echo, trial.batches),
-        _deaths(trial),
+        _deaths(trial, runs),
         _replays(echo, runs, trial),
     ]
     sizes = Counter(len(run_.ids) for run_ in runs)
@@ -63,19 +63,16 @@ def run(budget: Budget) -> list[Outcome]:
 
 
 class _Trial:
-    """Batch after batch; the deaths that each caused."""
+    """Batch after batch."""
 
     def __init__(self, echo: EchoServer, budget: Budget) -> None:
         self._echo = echo
         self._budget = budget
         self._chance = random.Random(budget.seed)
         self.batches = 0
-        self.excess: list[str] = []
-        """Batches with more deaths than 1 + 2k."""
-        self.deaths = 0
+        self.culprits: list[tuple[range, int]] = []
+        """The requests of each batch, and how many of them kill, in company at least."""
         self.replays = 0
-        self.replay_deaths = 0
-        self._restarts = 0
 
     async def go(self, count: int) -> None:
         cases = itertools.cycle(CASES)
@@ -87,19 +84,17 @@ class _Trial:
                 await self._shy(size)
                 await self._replay(8, next(ways))
             if self.batches % 20 == 0:
-                say(f"{self.batches} of {count} batches, {self.deaths} deaths")
+                say(f"{self.batches} of {count} batches")
 
     async def _poisoned(self, size: int, culprits: int, way: str) -> None:
         innocents = [Ask("innocent")] * (size - culprits)
-        died = await self._batch([Ask("poison", way)] * culprits + innocents)
-        if died > 1 + 2 * culprits:
-            self.excess.append(f"{died} deaths for {culprits} of {size}")
+        ids = await self._batch([Ask("poison", way)] * culprits + innocents)
+        self.culprits.append((ids, culprits))
 
     async def _shy(self, size: int) -> None:
         """Poison only in company: alone it is answered."""
-        died = await self._batch([Ask("shy", "batched:segv")] + [Ask("innocent")] * (size - 1))
-        if died > 3:
-            self.excess.append(f"{died} deaths for one that kills in company")
+        ids = await self._batch([Ask("shy", "batched:segv")] + [Ask("innocent")] * (size - 1))
+        self.culprits.append((ids, 1))
 
     async def _replay(self, size: int, way: str) -> None:
         """The same bytes, twice more: known by now, they must not hurt a batch."""
@@ -109,15 +104,11 @@ class _Trial:
             await self._batch([again, *[Ask("companion")] * (size - 1)])
             self.replays += 1
 
-    async def _batch(self, asks: list[Ask]) -> int:
-        """Send it; how many workers died of it."""
+    async def _batch(self, asks: list[Ask]) -> range:
+        """Send it; the ids of its requests."""
         self._chance.shuffle(asks)
-        await poison.batch(self._echo, asks, WORKERS)
         self.batches += 1
-        restarts = self._echo.counters().restarts
-        died, self._restarts = restarts - self._restarts, restarts
-        self.deaths += died
-        return died
+        return await poison.batch(self._echo, asks, WORKERS)
 
 
 def _innocents(echo: EchoServer, batches: int) -> Outcome:
@@ -135,16 +126,28 @@ def _innocents(echo: EchoServer, batches: int) -> Outcome:
     )
 
 
-def _deaths(trial: _Trial) -> Outcome:
-    for line in trial.excess[:5]:
-        say(line)
+def _deaths(trial: _Trial, runs: list[journal.Run]) -> Outcome:
+    """A batch that came in parts, as a busy machine may have it, may cost a worker for each."""
+    of_id: dict[int, list[journal.Run]] = {}
+    for run_ in runs:
+        for id_ in run_.ids:
+            of_id.setdefault(id_, []).append(run_)
+    excess, deaths = 0, 0
+    for ids, culprits in trial.culprits:
+        its = {id(run_): run_ for id_ in ids for run_ in of_id.get(id_, ())}
+        died = [run_ for run_ in its.values() if run_.ended_s is None]
+        parts = sum(len(run_.ids) > 1 for run_ in died)
+        deaths += len(died)
+        if len(died) > max(1, parts) + 2 * culprits or parts > culprits:
+            excess += 1
+            say(f"{len(died)} deaths, {parts} of them of batches, for {culprits} of {len(ids)}")
     return Outcome(
         property="poisoned batches (F09): workers that die of k culprits",
-        n=trial.batches,
+        n=len(trial.culprits),
         bar="≤ 1 + 2k each",
-        figure=f"{len(trial.excess)} batches with more, {trial.deaths} deaths in all",
-        passed=not trial.excess,
-        failures=len(trial.excess),
+        figure=f"{excess} batches with more, {deaths} deaths in all",
+        passed=excess == 0,
+        failures=excess,
         unit="batch",
     )
 

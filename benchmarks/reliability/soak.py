@@ -102,8 +102,8 @@ def _memory(
     series = None
     if samples:
         series = {
-            "t_s": [sample.requests / 1000 for sample in samples],
-            "server MiB, over thousands of requests": [s.held.rss_bytes / MIB for s in samples],
+            "thousand requests": [sample.requests / 1000 for sample in samples],
+            "memory of the server, MiB": [s.held.rss_bytes / MIB for s in samples],
         }
     return Outcome(
         property=f"soak (LEAK): {whose} memory in the second half",

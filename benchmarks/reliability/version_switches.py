@@ -18,6 +18,7 @@ from chaos.switches import Switches, prepare, switch_under_load
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 300.0
 MOST = 1000
 _EACH_S = 0.15
 _REPLACED = 10

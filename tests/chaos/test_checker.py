@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from chaos import journal
 from chaos.checker import Allowed, Evidence, Verdict, check
 from chaos.counters import Counters, of_model
-from chaos.leaks import Holdings
+from chaos.leaks import Holdings, holdings
 from chaos.ledger import BROKEN, GONE, GRPC, Ledger, id_text
 
 NONCE = "n"
@@ -130,6 +132,15 @@ def test_the_server_counts_what_the_clients_count(
     assert rules(Evidence(one, counted=Counters(answered, waiting, 0))) == found
 
 
+def test_what_was_received_is_answered_abandoned_or_in_flight() -> None:
+    """I9: at rest nothing is in flight, and nothing is missing."""
+    one = ledger(2)
+    one.answered(1, 200, body(1), 1.5, 2.0)
+
+    assert rules(Evidence(one, counted=Counters({200: 2}, 0, 0, unaccounted=1))) == {"counters": 1}
+    assert rules(Evidence(one, counted=Counters({200: 2}, 0, 0, in_flight=1))) == {"queue": 1}
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -171,8 +182,26 @@ def test_counters_are_of_one_model_and_can_be_subtracted() -> None:
         'marserve_requests_total{code="200",model_name="other",model_version="1.0"}': 9.0,
         'marserve_queue_depth{model_name="echo",model_version="1.0"}': 3.0,
         'marserve_worker_restarts_total{model_name="echo",model_version="1.0"}': 4.0,
+        "marserve_requests_received_total": 23.0,
+        "marserve_requests_abandoned_total": 2.0,
+        "marserve_requests_in_flight": 1.0,
     }
     counted = of_model(samples, "echo")
 
-    assert counted == Counters({200: 7, 504: 1}, 3, 4)
-    assert counted.since(Counters({200: 7}, 0, 1)) == Counters({504: 1}, 3, 3)
+    assert counted == Counters({200: 7, 504: 1}, 3, 4, in_flight=1, unaccounted=3)
+    assert counted.since(Counters({200: 7}, 0, 1)) == Counters({504: 1}, 3, 3, 1, 3)
+
+
+def test_shared_memory_of_strangers_is_nobodys_leak() -> None:
+    """Other programs use /dev/shm as well; what has the name of a process of theirs is theirs."""
+    me, parent = os.getpid(), os.getppid()
+    names = {f"chaos-{me}-x", f"chaos_{parent}_x", "chaos-x"}
+    try:
+        for name in names:
+            Path("/dev/shm", name).touch()
+        seen = holdings(me, Path("/nonexistent")).shared_memory & names
+    finally:
+        for name in names:
+            Path("/dev/shm", name).unlink()
+
+    assert seen == {f"chaos-{me}-x", "chaos-x"}

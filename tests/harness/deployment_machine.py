@@ -116,6 +116,8 @@ class DeploymentMachine(RuleBasedStateMachine):
         )
         self.deployment.scale(2, 2)
         await self._turn()
+        # without workers every invariant holds
+        assert self.supervisor.alive, "no worker has begun"
 
     def run(self, step: object) -> None:
         self.loop.run_until_complete(step)  # type: ignore[arg-type]

@@ -37,7 +37,12 @@ class SimulatedSupervisor:
         self.processes: list[SimulatedProcess] = []
 
     async def spawn(
-        self, worker: str, ref: ModelRef, preload: tuple[str, ...], python: str
+        self,
+        worker: str,
+        ref: ModelRef,
+        preload: tuple[str, ...],
+        python: str,
+        confinement: object = None,
     ) -> SimulatedProcess:
         process = SimulatedProcess(worker, 10_000 + len(self.processes))
         self.processes.append(process)

@@ -75,15 +75,24 @@ class Verdict:
 
 
 class _Findings:
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.broken: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
+        self._ledger = ledger
+        self._owners: dict[int, int] = {}
 
     def add(self, rule: str, example: str, count: int = 1) -> None:
         self.broken[rule] += count
         examples = self.examples.setdefault(rule, [])
         if len(examples) < _MOST_EXAMPLES:
             examples.append(example)
+
+    def owner(self, digest: int) -> int | None:
+        """Whose answer it is; nobody's where no request has this proof."""
+        if not self._owners:  # a clean run never needs them
+            nonce, count = self._ledger.nonce, len(self._ledger)
+            self._owners = {proof(nonce, id_): id_ for id_ in range(count)}
+        return self._owners.get(digest)
 
 
 def check(evidence: Evidence, allowed: Mapping[str, Allowed] | None = None) -> Verdict:
@@ -99,8 +108,8 @@ def check(evidence: Evidence, allowed: Mapping[str, Allowed] | None = None) -> V
     """
     rules = allowed or {}
     plain = Allowed()
-    found = _Findings()
     ledger = evidence.ledger
+    found = _Findings(ledger)
     succeeded, most, total = 0, 0, 0
     latencies: list[float] = []
     for row in ledger.rows(evidence.start):
@@ -133,15 +142,11 @@ def _check_answer(row: Row, rule: Allowed, ledger: Ledger, found: _Findings) -> 
     elif row.status not in rule.statuses and row.status != GONE:
         found.add("status", f"request {row.id} ({row.kind}): {row.status}")
     elif row.status == 200 and rule.has_proof and row.digest != proof(ledger.nonce, row.id):
-        whose = _owner(row.digest, ledger)
+        whose = found.owner(row.digest)
         if whose is None:
             found.add("wrong body", f"request {row.id} ({row.kind})")
         else:
             found.add("crossed", f"request {row.id} got the answer of {whose}")
-
-
-def _owner(digest: int, ledger: Ledger) -> int | None:
-    return next((id_ for id_ in range(len(ledger)) if proof(ledger.nonce, id_) == digest), None)
 
 
 def _check_executions(row: Row, rule: Allowed, ran: int, found: _Findings) -> None:
@@ -167,5 +172,9 @@ def _check_counters(ledger: Ledger, evidence: Evidence, found: _Findings) -> Non
     its = sum(counted.answered.values())
     if not ours - seen[GRPC + 4] <= its <= ours + unsure:
         found.add("counters", f"in all: the server counted {its:,}, clients {ours:,}")
+    if counted.unaccounted:
+        found.add("counters", f"{counted.unaccounted:+} received than were answered or have gone")
+    if counted.in_flight:
+        found.add("queue", f"{counted.in_flight} requests are in flight, and nobody waits for them")
     if counted.waiting:
         found.add("queue", f"{counted.waiting} requests wait, and nobody waits for them")

@@ -94,25 +94,28 @@ class EchoServer:
         """
         if workers is not None:
             self.settle(lambda: len(self.ready_pids()) == workers, 60.0)
-        before = self._before
-        if leaks_too and before is not None:
-            # connections that were closed at the end are seen by the server a moment later
-            self.settle(lambda: not self.holdings().more_than(before))
         counted_before = self._counted
         assert counted_before is not None
         wanted = sum(1 for row in self.ledger.rows(self._start) if row.status == 200)
         self.settle(lambda: self.counters().since(counted_before).answered.get(200, 0) >= wanted)
+        counted = self.counters().since(counted_before)
         executions = None
         if self._has_journal:
             executions = journal.executions(journal.read(self.journal))
-        return Evidence(
-            self.ledger,
-            executions,
-            self.counters().since(counted_before),
-            before if leaks_too else None,
-            self.holdings() if leaks_too else None,
-            self._start,
-        )
+        before, after = None, None
+        if leaks_too and self._before is not None:
+            before = self._before
+            after = self._holdings_at_rest(before)
+        return Evidence(self.ledger, executions, counted, before, after, self._start)
+
+    def _holdings_at_rest(self, before: Holdings) -> Holdings:
+        """What it holds when nobody calls; it sees a moment later that a client has gone."""
+        after = self.holdings()
+        until = time.monotonic() + self.settle_s
+        while after.more_than(before) and time.monotonic() < until:
+            time.sleep(0.02)
+            after = self.holdings()
+        return after
 
     def runs(self) -> list[journal.Run]:
         return journal.read(self.journal)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+_NUMBER = re.compile(r"(?<![0-9a-zA-Z])[0-9]{2,7}(?![0-9a-zA-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Holdings:
     """Descendants."""
     zombies: int
     shared_memory: frozenset[str]
-    """What is in /dev/shm."""
+    """What is in /dev/shm, which all processes share: without what others surely made."""
     temporary: int
     """Files below the folder it was given for temporary files and its cache."""
     rss_bytes: int
@@ -59,10 +62,22 @@ def holdings(pid: int, folder: Path) -> Holdings:
         threads=server.num_threads(),
         processes=len(children),
         zombies=zombies,
-        shared_memory=frozenset(os.listdir("/dev/shm")),  # noqa: PTH208  names are all it takes
+        shared_memory=_shared_memory({pid, *(child.pid for child in children)}),
         temporary=sum(len(files) for _, _, files in os.walk(folder)),
         rss_bytes=server.memory_info().rss,
         workers_rss_bytes=memory,
+    )
+
+
+def _shared_memory(ours: set[int]) -> frozenset[str]:
+    """Libraries put their process into a name: whose process lives and is not ours is not ours."""
+    return frozenset(
+        name
+        for name in os.listdir("/dev/shm")  # noqa: PTH208  names are all it takes
+        if not any(
+            int(number) not in ours and psutil.pid_exists(int(number))
+            for number in _NUMBER.findall(name)
+        )
     )
 
 

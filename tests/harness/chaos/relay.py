@@ -111,8 +111,9 @@ class Relay:
                 if left <= 0:
                     await self._cut(weather.cut, ends)
                     return
-        if not weather.swallows:
-            with contextlib.suppress(OSError):
+        # uvloop raises RuntimeError where the other direction has just ended the connection
+        if not weather.swallows and not writer.is_closing():
+            with contextlib.suppress(OSError, RuntimeError):
                 writer.write_eof()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, weather: Weather) -> None:
