@@ -4,7 +4,7 @@ The handler is run again over parts of the batch, so that only the senders of ba
 Halves are tried, then halves of the failing half, and so on: one bad row among n costs about
 2·log2(n) runs. Where both halves fail the cause may be in every row, so each row of them runs
 alone, and a batch that is all bad costs hardly more runs than it has rows. A batch that was too
-large for the memory is halved until it is not. Rows that may be run only once get the batch's error.
+large for the memory is halved until it is not. Rows that may run only once get its error.
 """
 
 from __future__ import annotations

@@ -347,7 +347,9 @@ def test_a_disk_without_room_is_told_with_the_bytes_that_are_needed(store, root,
     """F15."""
     path = put(root, content=b"x" * 1000)
     monkeypatch.setattr(Disk, "free_bytes", lambda self, descriptor: 1000)
-    with pytest.raises(DiskFull, match=r"^m\.mar cannot be unpacked: The disk has no room") as caught:
+    with pytest.raises(
+        DiskFull, match=r"^m\.mar cannot be unpacked: The disk has no room"
+    ) as caught:
         store.unpack(path)
     with zipfile.ZipFile(path) as archive:
         assert caught.value.needed_bytes == sum(one.file_size for one in archive.infolist())
