@@ -61,6 +61,7 @@ def may_repeat(request: Request, is_idempotent: bool) -> bool:
 
 
 def _is_guilty(job: Job, loss: Loss) -> bool:
-    if job.deaths_alone >= _DEATHS_ALONE or job.attempts >= MAX_ATTEMPTS:
+    if job.deaths_alone >= _DEATHS_ALONE:
         return True
-    return job.is_known_poison and loss.is_self_inflicted
+    is_last = job.attempts >= MAX_ATTEMPTS
+    return loss.is_self_inflicted and (is_last or job.is_known_poison)
