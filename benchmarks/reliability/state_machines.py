@@ -24,12 +24,14 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402  as above
 from hypothesis.stateful import run_state_machine_as_test  # noqa: E402  as above
 from outcome import Outcome  # noqa: E402  as above
 from standalone import line  # noqa: E402  as above
-from tests.harness.deployment_machine import DeploymentMachine  # noqa: E402  as above
+from tests.harness.deployment_machine import CrowdMachine, DeploymentMachine  # noqa: E402  as above
 
 _MOST = 5000
 _EACH_S = 0.03
 _AT_ONCE = 100
 _STEPS = 60
+_MACHINES = (DeploymentMachine, CrowdMachine)
+"""Workers with a batch at a time, and workers with many requests."""
 
 
 def run(budget: Budget) -> Outcome:
@@ -39,7 +41,7 @@ def run(budget: Budget) -> Outcome:
     made, broken, steps = 0, 0, Counted(DeploymentMachine)
     while made < planned and not broken and not (made and budget.is_over):
         count = min(_AT_ONCE, planned - made)
-        broken = _broken(count)
+        broken = _broken(_MACHINES[made // _AT_ONCE % len(_MACHINES)], count)
         made += count
         print(f"{made:,} of {planned:,} examples, {steps.count:,} steps", flush=True)
     return Outcome(
@@ -68,10 +70,10 @@ class Counted:
         machine.check_invariants = check  # type: ignore[method-assign]
 
 
-def _broken(examples: int) -> int:
+def _broken(machine: type[DeploymentMachine], examples: int) -> int:
     try:
         run_state_machine_as_test(
-            DeploymentMachine,
+            machine,
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=_STEPS,

@@ -102,6 +102,7 @@ class Deployment:
                     lambda: self._pool.ready < 2,
                     self._send_alone,
                     lambda: self._pool.release_suspects(),
+                    has_crowds=plan.max_in_flight > 1,
                 ),
                 court=Court(str(self.ref), settings.idempotent, self._retried, self._convicted),
             )
@@ -151,9 +152,9 @@ class Deployment:
         if self._scaler is not None:
             self._scaler.saw(self._pool.busy)
 
-    def _send_alone(self, worker: str, job: Job) -> None:
-        self._running += 1
-        self._pool.send_alone(worker, job)
+    def _send_alone(self, worker: str, jobs: list[Job]) -> None:
+        self._running += len(jobs)
+        self._pool.send_alone(worker, jobs)
         if self._scaler is not None:
             self._scaler.saw(self._pool.busy)
 
@@ -280,7 +281,8 @@ class Deployment:
         count = self._scaler.wanted(Demand(self._pool.wanted, self._pool.ready, waiting_s), now)
         if count != self._pool.wanted:
             _log.info("%s: %d worker(s) wanted, %d before", self.ref, count, self._pool.wanted)
-            self._pool.scale(count, self._in_use, forgive=False)
+            is_woken = self._pool.wanted == 0  # after a pause whoever asks is worth a new try
+            self._pool.scale(count, self._in_use, forgive=is_woken)
         step_s = min(_LONGEST_SCALING_STEP_S, self.settings.scale_up_queue_ms / 4000.0)
         self._scaling = self._loop.call_later(step_s, self._rescale)
 

@@ -192,6 +192,7 @@ class Opener:
             sequence_headers=(headers.id, headers.start, headers.end),
             metrics_config=str(config.metrics_config) if config.metrics_config else None,
             python_path=environment.path,
+            is_idempotent=settings.idempotent,
         )
         at_once = _IN_FLIGHT_ASYNC if settings.async_communication else 1
         round_size = settings.batch_size if settings.continuous_batching else None

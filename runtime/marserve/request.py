@@ -6,7 +6,7 @@ event loop never parses a large body.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Protocol, TypeAlias
 
 import msgspec
@@ -18,6 +18,9 @@ Header: TypeAlias = tuple[str, str]
 
 RequestPart: TypeAlias = tuple[str, str, bytes]
 """Name, content type ("" when none was named) and raw bytes."""
+
+
+NO_RETRY = "x-no-retry"
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +72,11 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """It shall not happen."""
+
+
+def forbids_retry(headers: Iterable[Header]) -> bool:
+    """Whether the client wants its request executed once at most (`x-no-retry: 1`)."""
+    return any(name.lower() == NO_RETRY and value.strip() == "1" for name, value in headers)
 
 
 class Job:

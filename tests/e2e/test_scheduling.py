@@ -407,11 +407,12 @@ def test_what_runs_is_answered_though_the_model_has_no_workers_any_more(server, 
     assert [reply.status for reply in gone.join()] == [200]
 
 
-def test_a_model_that_could_not_load_is_tried_again_by_the_next_request(server, tmp_path):
+def test_a_model_that_could_not_load_is_tried_again_by_the_next_request(server, monkeypatch):
+    needed = server.root / "needed"
+    monkeypatch.setenv("NEEDED", str(needed))
     yaml = "minWorkers: 0\nmaxWorkers: 1\nscaleDownIdleSec: 1"
     started(server, "range", "needs_file.py", yaml)
-    needed = server.root / "needed"
-    assert server.predict("range", str(needed).encode()).status == 503
+    assert server.predict("range").status == 503
     server.wait_until(lambda: server.manage("GET", "/models/range").json()[0]["workers"] == [])
     needed.touch()
 

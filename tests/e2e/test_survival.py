@@ -162,6 +162,26 @@ def test_what_may_run_once_runs_once(deadly, tmp_path, name, header):
     assert marks.read_text() == "x"
 
 
+def test_a_batch_that_fails_runs_nothing_again_that_may_run_once(deadly, crowd, tmp_path):
+    """F06, I3: the others get their answers, who may run once gets the error of the batch."""
+    note, bodies = tmp_path / "note", ["a", "raise 1"]
+
+    def send(index):
+        if index < len(bodies):
+            return deadly.predict("eight", bodies[index].encode())
+        return deadly.predict("eight", f"tell {note}".encode(), x_no_retry="1")
+
+    gate = tmp_path / "gate"
+    first = deadly.block("eight", gate)
+    rest = crowd(send, 3)
+    deadly.wait_until(lambda: deadly.pending("eight") == 3)
+    gate.touch()
+    assert first.join()[0].status == 200
+
+    assert [reply.status for reply in rest.join()] == [200, 503, 503]
+    assert note.read_text() == "x"
+
+
 # --- F05, F46: workers that wear out --------------------------------------------------------------
 
 

@@ -66,7 +66,7 @@ class Batcher:
         self._suspected = 0
         """How many wait to run alone."""
         self._suspects = Suspects(
-            lane or Lane(self._any_idle, lambda: True, lambda _, job: send([job])),
+            lane or Lane(self._any_idle, lambda: True, lambda _, jobs: send(jobs)),
             court or Court(),
             self._suspects_changed,
         )

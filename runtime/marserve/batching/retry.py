@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from marserve.request import Job, Request
+from marserve.request import Job, Request, forbids_retry
 
 MAX_ATTEMPTS = 3
 _DEATHS_ALONE = 2
 """So many a request must have been alone with; one may have been somebody's stray kill."""
-_NO_RETRY = "x-no-retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +57,11 @@ def fate(job: Job, loss: Loss, was_alone: bool, is_idempotent: bool) -> Fate:
 
 def may_repeat(request: Request, is_idempotent: bool) -> bool:
     """Whether executing it twice does no harm, as far as model and client know."""
-    return is_idempotent and not any(
-        name.lower() == _NO_RETRY and value.strip() == "1" for name, value in request.headers
-    )
+    return is_idempotent and not forbids_retry(request.headers)
 
 
 def _is_guilty(job: Job, loss: Loss) -> bool:
-    if job.deaths_alone >= _DEATHS_ALONE or job.attempts >= MAX_ATTEMPTS:
+    if job.deaths_alone >= _DEATHS_ALONE:
         return True
-    return job.is_known_poison and loss.is_self_inflicted
+    is_last = job.attempts >= MAX_ATTEMPTS
+    return loss.is_self_inflicted and (is_last or job.is_known_poison)

@@ -32,9 +32,11 @@ class Lane:
     """The worker that may have one now; None: it still has something else to do."""
     is_shared: Callable[[], bool]
     """Whether it is the only worker there is."""
-    send: Callable[[str, Job], None]
+    send: Callable[[str, list[Job]], None]
     release: Callable[[], None] = lambda: None
     """No suspect is left."""
+    has_crowds: bool = False
+    """Whether a worker has very many requests at a time, each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,13 @@ class Suspects:
         # looked at after those answers, which may have made a client give up others
         left = [(job, what) for job, what in zip(jobs, fates, strict=True) if job.is_open]
         alone = [job for job, what in left if what is Fate.ALONE]
+        crowd = [job for job in alone if self._lane.has_crowds and job.attempts == 1]
+        self._quarantine.add_crowd([(job.queued_at, job) for job in crowd])
+        for job in crowd:
+            self._entered(job)
         for job in alone:
-            self._isolate(job)
+            if job not in crowd:
+                self._isolate(job)
         together = [job for job, what in left if what is Fate.TOGETHER]
         if left:
             self._court.on_retried(len(together), len(alone))
@@ -150,6 +157,9 @@ class Suspects:
 
     def _isolate(self, job: Job) -> None:
         self._quarantine.add(job, job.queued_at)
+        self._entered(job)
+
+    def _entered(self, job: Job) -> None:
         job.on_closed = self._closed
         self._on_change(1, job.request.size_bytes)
 
@@ -161,9 +171,10 @@ class Suspects:
             return
         worker = self._lane.place()
         if worker is not None:
-            job = self._quarantine.take()
-            self._left(job)
-            self._lane.send(worker, job)
+            jobs = self._quarantine.take()
+            for job in jobs:
+                self._left(job)
+            self._lane.send(worker, jobs)
 
     def fresh_left(self) -> None:
         """Requests that are no suspects had a turn."""
@@ -180,7 +191,7 @@ class Suspects:
     @property
     def is_one_running(self) -> bool:
         """Whether a worker has a suspect."""
-        return self._quarantine.running is not None
+        return bool(self._quarantine.running)
 
     # --- the end of waiting -----------------------------------------------------------------------
 

@@ -247,7 +247,7 @@ _IN_PROGRESS: dict[str, Any] = {"status": "Workers scaling in progress..."}
 
 
 def _version(description: Description) -> dict[str, Any]:
-    """TorchServe's fields in its order, then `state` and, if there are any, `lastError` and `lastOutput`."""
+    """TorchServe's fields in its order, then `state`, and `lastError` and `lastOutput` if any."""
     settings = description.settings
     is_on_gpu = any(worker.gpu_id is not None for worker in description.workers)
     document: dict[str, Any] = {

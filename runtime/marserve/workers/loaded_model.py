@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml
 import marserve_handlers.torchserve as torchserve_names
 from marserve.foreign_settings import TORCHSERVE_VERSION
 from marserve.plugins import find_handler
+from marserve.request import forbids_retry
 from marserve.workers import isolation, outcomes
 from marserve.workers.device_memory import release_cached_memory
 from marserve.workers.frames import Buffer
@@ -157,7 +158,13 @@ class LoadedModel:
             ]
             return self._try(parts, made)
 
-        return isolation.answers(len(items), run)
+        return isolation.answers(len(items), run, lambda: self._run_once(items))
+
+    def _run_once(self, items: Sequence[BatchItem]) -> Collection[int]:
+        """The rows that must not be run a second time."""
+        if not self._load.is_idempotent:
+            return range(len(items))
+        return [index for index, item in enumerate(items) if forbids_retry(item.headers)]
 
     def _try(
         self, items: Sequence[BatchItem], made: list[dict[str, object]]

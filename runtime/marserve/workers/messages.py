@@ -70,6 +70,8 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     """Other processes run the same batch: what one of them ran twice, the others would not."""
     threads: int | None = None
     """Compute with so many; None: somebody else has decided."""
+    is_idempotent: bool = True
+    """Whether a request may be run again after its batch has failed."""
 
 
 class Threads(msgspec.Struct, array_like=True, frozen=True):

@@ -282,9 +282,15 @@ class Pool:
         self._forget_idle(workers[name])
         return None
 
-    def send_alone(self, worker: str, job: Job) -> None:
-        """Give this job to the worker that has just been named as the place for it."""
-        self._give(self._workers[worker], [job], is_alone=True)
+    def send_alone(self, worker: str, jobs: list[Job]) -> None:
+        """Give these jobs to the worker that has just been named as the place for them.
+
+        It gets nothing else until all of them have an answer.
+        """
+        if len(jobs) > 1:
+            self._reserved = worker
+        for job in jobs:
+            self._give(self._workers[worker], [job], is_alone=True)
 
     def release_suspects(self) -> None:
         """No suspect is left: no worker is kept for them."""
@@ -511,8 +517,10 @@ class Pool:
             if worker.in_flight == 0:
                 worker.dismiss()
             return
-        if worker.id == self._reserved and worker.in_flight:
-            return
+        if worker.id == self._reserved:
+            if worker.in_flight:
+                return
+            self._reserved = None
         if worker not in self._idle:
             self._idle.append(worker)
         self._listener.on_idle(worker.id)

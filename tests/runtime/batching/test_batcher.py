@@ -43,7 +43,9 @@ def run(loop):
 class Shop:
     """A batcher, workers that take batches and do nothing by themselves, and who got what."""
 
-    def __init__(self, workers=1, size=4, delay_s=0.1, timeout_s=10.0, is_idempotent=True):
+    def __init__(
+        self, workers=1, size=4, delay_s=0.1, timeout_s=10.0, is_idempotent=True, has_crowds=False
+    ):
         self.retried = []
         self.verdicts = []
         self.loop = asyncio.get_running_loop()
@@ -64,7 +66,8 @@ class Shop:
             lane=Lane(
                 lambda: "w" if self.idle else None,
                 lambda: workers == 1,
-                lambda _, job: self.send([job]),
+                lambda _, jobs: self.send(jobs),
+                has_crowds=has_crowds,
             ),
             court=Court(
                 "m/1.0", is_idempotent, lambda *counts: self.retried.append(counts), self.convicted
@@ -541,6 +544,31 @@ def test_a_known_request_that_harms_nobody_any_more_is_like_all_others(run):
         await turn()
 
         assert shop.names_sent[-1] == ["once more", "friend"]
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_crowd_of_suspects_runs_in_groups_and_only_a_deadly_group_one_by_one(run):
+    async def scenario():
+        shop = Shop(size=100, has_crowds=True)
+        crowd = shop.submit("poison", *(f"r{number}" for number in range(99)))
+        await turn()
+        shop.lose(crowd, CRASHED)
+        await turn()
+        while shop.running:
+            batch = shop.running[-1]
+            if any(job.request.id == "poison" for job in batch):
+                shop.lose(batch, CRASHED)
+            else:
+                shop.answer(batch)
+            await turn()
+
+        sizes = [len(batch) for batch in shop.sent]
+        assert sizes == [100, *[10] * 10, *[1] * 10]
+        assert [name for name, what in shop.errors().items() if what is not Answer] == ["poison"]
+        assert len(shop.replies) == 100
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
         shop.batcher.close()
 
     run(scenario)

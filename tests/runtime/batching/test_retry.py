@@ -30,7 +30,8 @@ def job(attempts=1, deaths_alone=0, streamed=False, known=False, headers=()):
         (job(2, 2), CRASH, True, Fate.GUILTY),
         (job(3, 2), CRASH, True, Fate.GUILTY),
         # never a fourth time
-        (job(3, 1), KILL, True, Fate.GUILTY),
+        (job(3, 1), CRASH, True, Fate.GUILTY),
+        (job(3, 1), KILL, True, Fate.GIVEN_UP),
         (job(3), CRASH, False, Fate.GIVEN_UP),
         # a repeat of what was found guilty needs no second death, but a stray kill is none
         (job(1, 1, known=True), CRASH, True, Fate.GUILTY),

@@ -4,10 +4,11 @@ More of the same: `python benchmarks/reliability/state_machines.py --examples 50
 """
 
 from hypothesis import HealthCheck, settings
-from tests.harness.deployment_machine import DeploymentMachine
+from tests.harness.deployment_machine import CrowdMachine, DeploymentMachine
 
 TestDeployment = DeploymentMachine.TestCase
-TestDeployment.settings = settings(
+TestCrowds = CrowdMachine.TestCase
+TestDeployment.settings = TestCrowds.settings = settings(
     max_examples=25,
     stateful_step_count=40,
     deadline=None,

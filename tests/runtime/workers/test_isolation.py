@@ -73,3 +73,22 @@ def test_every_row_gets_its_own_answer_and_no_more_runs_than_needed(sized, most)
 
     assert rows.answers() == ["bad" if row in bad else str(row) for row in range(size)]
     assert len(rows.runs) == len(set(rows.runs)) <= 3 * size + 2
+
+
+@given(st.integers(1, 40), st.data())
+def test_rows_that_may_run_once_run_once_and_the_others_get_their_answers(size, data):
+    """F06, I3: whatever is bad, and whatever may not be repeated."""
+    some = st.sets(st.integers(0, size - 1))
+    bad, once = data.draw(some), data.draw(some)
+    rows = Rows(size, bad)
+
+    found = [body for body, _ in answers(size, rows.run, lambda: once)]
+
+    for row in range(size):
+        runs = sum(start <= row < stop for start, stop in rows.runs)
+        expected = b"bad" if row in bad else str(row).encode()
+        if row in once:
+            assert runs == 1
+            assert found[row] == (b"bad" if bad else expected)
+        else:
+            assert found[row] == expected
