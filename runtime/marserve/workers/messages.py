@@ -68,6 +68,8 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     """Other processes run the same batch: what one of them ran twice, the others would not."""
     threads: int | None = None
     """Compute with so many; None: somebody else has decided."""
+    response_timeout_s: float | None = None
+    """Whoever runs a batch for longer is ended; None: nobody is."""
 
 
 class Threads(msgspec.Struct, array_like=True, frozen=True):
@@ -102,6 +104,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 
     id: int
     items: list[BatchItem]
+    left_s: list[float | None] | None = None
+    """How long each client still waits; None: this one, or each of them, does not say. Seconds
+    left, as the clocks of two processes need not agree."""
 
 
 # --- worker to server -----------------------------------------------------------------------------
