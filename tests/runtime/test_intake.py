@@ -16,6 +16,7 @@ from marserve.intake import Intake, Shared
 from marserve.model_version import Settings
 from marserve.refs import ModelRef
 from marserve.request import CRITICAL, HIGH, LOW, NORMAL, Job, Request
+from marserve.workers.restarts import Standing
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ class Pool:
         self.wanted = self.ready = 1
         self.is_serving, self.is_hopeless, self.has_idle = True, False, False
         self.idle = []
-        self.last_error, self.retry_s = None, None
+        self.last_error, self.probe_in_s = None, None
+        self.standing = Standing.SOUND
 
 
 class Asked(Job):
@@ -284,13 +286,18 @@ def test_a_client_over_its_quota_waits_and_others_do_not(run):
     run(scenario)
 
 
-def test_a_crash_loop_is_told_at_once_with_the_time_of_the_next_try(run):
+@pytest.mark.parametrize(
+    ("standing", "told"),
+    [(Standing.LOAD_FAILED, errors.NoWorkers), (Standing.CRASH_LOOP, errors.CrashLooping)],
+)
+def test_a_crash_loop_is_told_at_once_with_the_time_of_the_next_try(run, standing, told):
     async def scenario():
         door = Door()
         door.pool.is_serving, door.pool.is_hopeless, door.pool.ready = False, True, 0
-        door.pool.last_error, door.pool.retry_s = "no such file", 6.2
+        door.pool.last_error, door.pool.probe_in_s = "no such file", 6.2
+        door.pool.standing = standing
         error = door.refused("a")
-        assert (type(error), error.reason) == (errors.NoWorkers, "no_workers")
+        assert (type(error), error.reason) == (told, "no_workers")
         assert (error.retry_after_s, "no such file" in error.message) == (7, True)
 
     run(scenario)
