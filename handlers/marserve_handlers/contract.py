@@ -8,7 +8,9 @@ the part of it that belongs to the requests.
 from __future__ import annotations
 
 import copy
+import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -124,6 +126,10 @@ class Context:
         stopping_criteria: None, or one callable per request.
         send_intermediate: sends pieces of answers before the answers; None where nobody waits for
             them. Handlers call `send_intermediate_predict_response`.
+        ends_at: until when the batch must be answered, or the worker is ended (responseTimeout), by
+            `time.monotonic()`; `inf`: there is no such limit.
+        deadlines: until when the client of each request waits, likewise; `inf` where one does not
+            say, and empty where none does. `deadline` and `remaining_s` look at both.
         foreign_connection: a socket that was put in the place of `cl_socket`, as tests of handlers
             do; None in a worker.
     """
@@ -156,6 +162,8 @@ class Context:
         self.metrics = _default_metrics(model_name) if metrics is None else metrics
         self.stopping_criteria: Sequence[Callable[[Any], bool | None]] | None = None
         self.send_intermediate: SendIntermediate | None = None
+        self.ends_at = math.inf
+        self.deadlines: tuple[float, ...] = ()
         self.foreign_connection: Connection | None = None
         self.header_key_sequence_id = "ts_request_sequence_id"
         self.header_key_sequence_start = "ts_request_sequence_start"
@@ -205,7 +213,32 @@ class Context:
         """Forget the last batch and take up this one. Called by the server, not by handlers."""
         self.request_ids = dict(enumerate(request_ids))
         self.request_processor = [RequestProcessor(header) for header in headers]
+        self.deadlines = ()
         self.metrics.set_request_ids(self.request_ids)
+
+    # --- the time ---------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """Until when the first of the batch's requests must be answered, by `time.monotonic()`.
+
+        The shorter of what its client waits and what the worker may take (responseTimeout); None:
+        there is no limit. What comes later reaches nobody.
+        """
+        earliest = min(self.ends_at, *self.deadlines) if self.deadlines else self.ends_at
+        return None if earliest == math.inf else earliest
+
+    def remaining_s(self, idx: int | None = None) -> float:
+        """How many seconds are left to answer request `idx`, or the most urgent of the batch.
+
+        0 when it is too late; `math.inf` where there is no limit.
+        """
+        ends_at = self.ends_at
+        if idx is None:
+            ends_at = min(ends_at, *self.deadlines) if self.deadlines else ends_at
+        elif self.deadlines:
+            ends_at = min(ends_at, self.deadlines[idx])
+        return max(0.0, ends_at - time.monotonic())
 
     # --- the request --------------------------------------------------------------------------
 

@@ -5,17 +5,25 @@ connection per call, a time limit on every wait. Answers are the server's own JS
 
     ServerError
     ├── ServerUnreachable   nobody answers there
+    │   └── ServerAbsent    … and nobody got the request
     └── ServerRefused       an answer other than 2xx
+
+A prediction that was surely not served is tried again (`retries.py`); nothing else is.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
+
+from marserve.retries import Retries
 
 _CONNECT_TIMEOUT_S = 5.0
 _LONGEST_MESSAGE = 2000
@@ -33,13 +41,23 @@ class ServerUnreachable(ServerError):
     """No server answers at this address."""
 
 
-class ServerRefused(ServerError):
-    """The server answered with an error: HTTP status `code`, error `type` ("" if it says none)."""
+class ServerAbsent(ServerUnreachable):
+    """There was no connection, so no request was sent."""
 
-    def __init__(self, code: int, type: str, message: str) -> None:
+
+class ServerRefused(ServerError):
+    """The server answered with an error: HTTP status `code`, error `type` ("" if it says none).
+
+    `retry_after_s`: when to come back, if it says so.
+    """
+
+    def __init__(
+        self, code: int, type: str, message: str, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.type = type
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Client:
             raise ValueError(f"{url} has no usable port") from None
         self._base = parts.path.rstrip("/")
         self._answer_timeout_s = answer_timeout_s
+        self._retries = Retries()
 
     # --- the management port ---
 
@@ -121,9 +140,22 @@ class Client:
     def predict(
         self, name: str, version: str | None, body: bytes, content_type: str | None
     ) -> Answer:
-        """One prediction."""
+        """One prediction; where it was surely not served, up to three attempts at it."""
         path = f"/predictions/{_quoted(name)}" + (f"/{_quoted(version)}" if version else "")
-        return self._call("POST", path, {}, body, content_type)
+        self._retries.asked()
+        for attempt in count(1):
+            try:
+                return self._call("POST", path, {}, body, content_type)
+            except (ServerAbsent, ServerRefused) as error:
+                again_s = _retry_after_s(error)
+                if again_s is None:
+                    raise
+                roll = random.random()  # noqa: S311  spreads clients, keeps no secret
+                pause_s = self._retries.pause_s(attempt, again_s, roll)
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("a count ends never")
 
     # --- one call ---
 
@@ -166,7 +198,8 @@ class Client:
         finally:
             connection.close()
         if not 200 <= response.status < 300:
-            raise _refusal(response.status, response.reason, content)
+            again = response.getheader("Retry-After", "")
+            raise _refusal(response.status, response.reason, content, again)
         return Answer(response.status, response.getheader("Content-Type"), content)
 
     def _connected(self) -> http.client.HTTPConnection:
@@ -176,7 +209,7 @@ class Client:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise ServerUnreachable(
+            raise ServerAbsent(
                 f"No server answers at {self._url} ({_reason(error)}). "
                 "`marserve status` tells whether one runs; `marserve start` starts one."
             ) from error
@@ -201,10 +234,18 @@ def _reason(error: Exception) -> str:
     return (strerror or str(error) or type(error).__name__).lower()
 
 
-def _refusal(code: int, reason: str, content: bytes) -> ServerRefused:
+def _retry_after_s(error: ServerAbsent | ServerRefused) -> float | None:
+    """After how long it is worth to ask again; None: it is not, or the request may have run."""
+    if isinstance(error, ServerAbsent):
+        return 0.0
+    return error.retry_after_s if error.code == 503 else None
+
+
+def _refusal(code: int, reason: str, content: bytes, again: str = "") -> ServerRefused:
+    again_s = float(again) if again.isascii() and again.isdigit() and len(again) < 10 else None
     try:
         document = json.loads(content)
-        return ServerRefused(code, str(document.get("type", "")), str(document["message"]))
+        return ServerRefused(code, str(document.get("type", "")), str(document["message"]), again_s)
     except (ValueError, KeyError, TypeError, AttributeError):
         text = content.decode("utf-8", "replace").strip()[:_LONGEST_MESSAGE]
-        return ServerRefused(code, "", text or f"HTTP {code} {reason}".strip())
+        return ServerRefused(code, "", text or f"HTTP {code} {reason}".strip(), again_s)

@@ -103,6 +103,14 @@ class Config:
     ipex_gpu_enable: bool
     cpu_launcher_enable: bool
     cpu_launcher_args: str
+    min_available_bytes: int | None
+    """With less memory left requests are refused; None: a hundredth of all there is."""
+    client_requests_per_second: int
+    """0: any number."""
+    trust_client_headers: bool | None
+    """None: of clients that have a token, or are on this machine."""
+    queue_discipline: str
+    """fifo, codel or adaptive_lifo."""
     header_key_sequence_id: str
     header_key_sequence_start: str
     header_key_sequence_end: str

@@ -27,7 +27,7 @@ from marserve.events import (
     RequestsDropped,
     RequestsRetried,
 )
-from marserve.intake import Intake
+from marserve.intake import Intake, Shared
 from marserve.model_version import Description, Settings, VersionState
 from marserve.refs import ModelRef
 from marserve.request import Job
@@ -39,6 +39,8 @@ from marserve.workers.supervisor import Supervisor
 from marserve.workers.worker import WorkerPlan
 
 _log = logging.getLogger("marserve.workers")
+FIFO = "fifo"
+ADAPTIVE_LIFO = "adaptive_lifo"
 _KILL_GRACE_S = 5.0
 _LONGEST_SCALING_STEP_S = 1.0
 
@@ -63,6 +65,8 @@ class Deployment:
         supervisor: Supervisor,
         bus: Bus,
         new_worker_id: Callable[[], str],
+        shared: Shared,
+        queue_discipline: str = FIFO,
     ) -> None:
         self.ref = origin.ref
         self.settings = settings
@@ -77,12 +81,21 @@ class Deployment:
         self._launcher = plan.launcher
         self._depth_is_told = True
         self._pool = Pool(plan, supervisor, bus, new_worker_id, self)
-        self._batcher = self._make_batcher(plan)
-        self._intake = Intake(self.ref, settings, self._batcher, self._pool, self._rescale)
+        self._batcher = self._make_batcher(plan, queue_discipline)
+        self._intake = Intake(
+            self.ref,
+            settings,
+            self._batcher,
+            self._pool,
+            shared,
+            0 if plan.round_size is not None else plan.max_in_flight,
+            on_asleep=self._rescale,
+            on_shed=self._gave_way,
+        )
         self.submit: Callable[[Job, str | None], None] = self._intake.submit
         """`Intake.submit`: takes a request, or raises why it does not."""
 
-    def _make_batcher(self, plan: WorkerPlan) -> Batcher | SequenceBatcher:
+    def _make_batcher(self, plan: WorkerPlan, queue_discipline: str) -> Batcher | SequenceBatcher:
         settings = self.settings
         if plan.sequence_headers is None:
             return Batcher(
@@ -90,6 +103,8 @@ class Deployment:
                     settings.batch_size,
                     settings.max_batch_delay_ms / 1000.0,
                     settings.max_batch_bytes or None,
+                    sheds=queue_discipline != FIFO,
+                    newest_first=queue_discipline == ADAPTIVE_LIFO,
                 ),
                 settings.response_timeout_s,
                 has_idle=lambda: self._pool.has_idle,
@@ -97,6 +112,7 @@ class Deployment:
                 on_depth=self._depth_changed,
                 idle=lambda: self._pool.idle_count,
                 on_late=self._came_too_late,
+                on_shed=self._gave_way,
                 lane=Lane(
                     lambda: self._pool.place_for_suspect(),
                     lambda: self._pool.ready < 2,
@@ -126,6 +142,9 @@ class Deployment:
 
     def _came_too_late(self, count: int) -> None:
         self._bus.publish(RequestsDropped(self.ref, count, "deadline"))
+
+    def _gave_way(self, count: int) -> None:
+        self._bus.publish(RequestsDropped(self.ref, count, "shedding"))
 
     def describe_itself(self, job: Job) -> None:
         """Have the handler describe itself; its answer resolves the job, which is never batched.
@@ -252,7 +271,8 @@ class Deployment:
             )
             min_workers, max_workers = min(min_workers, limit), limit
         self.settings = replace(self.settings, min_workers=min_workers, max_workers=max_workers)
-        settings = self._intake.settings = self.settings
+        settings = self.settings
+        self._intake.scaled(settings)
         if self._launcher is not None and self._launcher.share_among(max_workers):
             self._pool.scale(0)  # each finishes its batch, and another takes its place
         self._pool.scale(min(max(self._pool.wanted, min_workers), max_workers), self._in_use)
@@ -329,7 +349,7 @@ class Deployment:
         What could not be answered by then gets ShuttingDown. Workers that have not ended
         `kill_grace_s` later are killed.
         """
-        self._intake.is_closed = True
+        self._intake.close()
         self._rescale()
         too_late = ShuttingDown("The model was unloaded before its turn came.")
         if self._pool.wanted == 0:  # what waits does so in vain; what runs is still answered

@@ -5,8 +5,9 @@
     │                  MethodNotAllowed  RequestTooLarge  VersionConflict  DefaultVersionInUse
     │                  TokenMissing  TokenRefused  WorkflowNotFound  WorkflowConflict
     │                  NotImplementedHere
-    ├── load           QueueFull  NoWorkers  DeadlineExceeded  ShuttingDown  SequenceRefused
-    │                  NoJobTicket  TooManyDownloads
+    ├── load           QueueFull  QueueBytesFull  NoWorkers  DeadlineExceeded  ShuttingDown
+    │                  DeadlineUnreachable  SequenceRefused  NoJobTicket  Shed  QuotaExceeded
+    │                  MemoryLow  TooManyDownloads
     ├── model author   HandlerFailed  BadHandlerOutput  ResponseTooLarge  WorkerDied
     │                  OutOfMemory  LoadFailed  DependenciesFailed  WorkflowFailed
     │                  WorkflowInvalid  PoisonRequest  PoisonRequestRefused  CrashLooping
@@ -15,7 +16,8 @@
     └── us             Bug
 
 An error carries its kind and its facts, never a status code: `protocols/faults.py` owns the one
-table from kind to HTTP status.
+table from kind to HTTP status. Errors of load carry a word for their cause and, where coming back
+helps, when; both reach the client.
 """
 
 from __future__ import annotations
@@ -59,6 +61,9 @@ class Kind(Enum):
     NOT_IMPLEMENTED = auto()
     SEQUENCE_REFUSED = auto()
     NO_JOB_TICKET = auto()
+    SHED = auto()
+    QUOTA_EXCEEDED = auto()
+    MEMORY_LOW = auto()
     DEPENDENCIES_FAILED = auto()
     DOWNLOAD_FAILED = auto()
     TOO_MANY_DOWNLOADS = auto()
@@ -74,6 +79,10 @@ class MarServeError(Exception):
     """The base of all deliberate errors. `str(error)` is one sentence for whoever has to act."""
 
     kind: Kind = Kind.BUG
+    reason: str | None = None
+    """One word for why a request was not served; None: the kind says it all."""
+    retry_after_s: int | None = None
+    """In how many seconds it is worth coming back; None: nobody knows."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -157,11 +166,26 @@ class QueueFull(MarServeError):
     """As many requests wait as `job_queue_size` allows; come back after `retry_after_s`."""
 
     kind = Kind.QUEUE_FULL
+    reason = "queue_full"
 
     def __init__(self, name: str, limit: int, retry_after_s: int) -> None:
         super().__init__(
             f'Model "{name}" has {limit} requests waiting, which is all its queue may hold '
             "(job_queue_size). Try again later, or use scale workers API to add workers."
+        )
+        self.retry_after_s = retry_after_s
+
+
+class QueueBytesFull(MarServeError):
+    """The requests that wait take as much memory as they may."""
+
+    kind = Kind.QUEUE_FULL
+    reason = "queue_bytes"
+
+    def __init__(self, name: str, waiting_bytes: int, retry_after_s: int) -> None:
+        super().__init__(
+            f'The requests that wait for model "{name}" take {waiting_bytes} bytes, and this one '
+            "would exceed what they may take together. Try again later."
         )
         self.retry_after_s = retry_after_s
 
@@ -177,6 +201,7 @@ class NoWorkers(MarServeError):
         version: str | None,
         cause: str | None = None,
         purpose: str = "inference",
+        retry_after_s: int | None = None,
     ) -> None:
         which = f'Model "{name}"' if version is None else f'Model "{name}" Version {version}'
         because = f" The last one could not load: {cause}" if cause else ""
@@ -184,6 +209,8 @@ class NoWorkers(MarServeError):
             f"{which} has no worker to serve {purpose} request. "
             f"Please use scale workers API to add workers.{because}"
         )
+        self.reason = "no_workers" if purpose == "inference" else None
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(MarServeError):
@@ -192,12 +219,57 @@ class DeadlineExceeded(MarServeError):
     kind = Kind.DEADLINE_EXCEEDED
 
 
+class DeadlineUnreachable(DeadlineExceeded):
+    """An answer would come later than the client can use it, so none is tried."""
+
+    reason = "deadline_unreachable"
+
+
 class ShuttingDown(MarServeError):
     """The server, or this version, is being stopped and takes nothing new."""
 
     kind = Kind.SHUTTING_DOWN
+    reason = "closing"
     retry_after_s = 1
     """Another server may be there at once."""
+
+
+class Shed(MarServeError):
+    """The request waited, and gave its place to others: the model has more to do than it can."""
+
+    kind = Kind.SHED
+    reason = "shedding"
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(MarServeError):
+    """The client sends more requests than one client may."""
+
+    kind = Kind.QUOTA_EXCEEDED
+    reason = "quota"
+
+    def __init__(self, per_s: float, retry_after_s: int) -> None:
+        super().__init__(
+            f"A client may send {per_s:g} requests a second (client_requests_per_second)."
+        )
+        self.retry_after_s = retry_after_s
+
+
+class MemoryLow(MarServeError):
+    """The machine has too little memory left to take requests."""
+
+    kind = Kind.MEMORY_LOW
+    reason = "memory"
+
+    def __init__(self, floor_bytes: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"Less than {floor_bytes} bytes of memory are available (min_available_memory). "
+            "Try again later."
+        )
+        self.retry_after_s = retry_after_s
 
 
 class HandlerFailed(MarServeError):
@@ -257,6 +329,7 @@ class CrashLooping(MarServeError):
     """The version's workers keep dying or cannot load; one is tried again in `retry_after_s`."""
 
     kind = Kind.CRASH_LOOP
+    reason = "no_workers"
 
     def __init__(self, name: str, version: str, cause: str | None, retry_after_s: int) -> None:
         because = f" The last one: {cause}." if cause else ""
@@ -376,6 +449,11 @@ class NoJobTicket(MarServeError):
     """No worker is waiting for work, and this model takes requests only then (useJobTicket)."""
 
     kind = Kind.NO_JOB_TICKET
+    reason = "no_ticket"
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DependenciesFailed(MarServeError):

@@ -65,7 +65,7 @@ class Inference:
         try:
             self._directory.lookup(name, version).submit(job, version)
         except MarServeError as error:
-            self._bus.publish(RequestRefused(name, error.kind.name.lower()))
+            self._bus.publish(RequestRefused(name, error.reason or error.kind.name.lower()))
             raise
 
     def answered(self, answered: RequestAnswered) -> None:

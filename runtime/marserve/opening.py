@@ -9,10 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from marserve.available_memory import available_bytes, total_bytes
+from marserve.batching.quota import Quota
 from marserve.config import Config, ModelOverrides
 from marserve.deployment import Deployment, Origin
 from marserve.errors import ArchiveRefused, InvalidInput, LoadFailed
 from marserve.events import Bus
+from marserve.headroom import Headroom
+from marserve.intake import Shared
 from marserve.model_version import SequenceHeaders, Settings
 from marserve.plugins import Plugins
 from marserve.protocols.management import Registration
@@ -75,6 +79,9 @@ class Opener:
         self._cores = available_cores()
         self._load_gate = LoadGate(max(1, self._cores // 2))
         self._processors = available_processors()
+        headroom = Headroom(total_bytes(), available_bytes, config.min_available_bytes)
+        per_s = config.client_requests_per_second
+        self._shared = Shared(headroom, Quota(per_s) if per_s else None)
 
     async def find(
         self,
@@ -193,6 +200,9 @@ class Opener:
             metrics_config=str(config.metrics_config) if config.metrics_config else None,
             python_path=environment.path,
             is_idempotent=settings.idempotent,
+            response_timeout_s=None
+            if settings.async_communication
+            else settings.response_timeout_s,
         )
         at_once = _IN_FLIGHT_ASYNC if settings.async_communication else 1
         round_size = settings.batch_size if settings.continuous_batching else None
@@ -225,7 +235,16 @@ class Opener:
         )
         origin = Origin(ref, found.url, at_startup)
         new_id = self._namer(settings)
-        return Deployment(origin, settings, plan, self._supervisor, self._bus, new_id)
+        return Deployment(
+            origin,
+            settings,
+            plan,
+            self._supervisor,
+            self._bus,
+            new_id,
+            self._shared,
+            config.queue_discipline,
+        )
 
     def _confinement(
         self, found: Found, settings: Settings, environment: Environment, launcher: Launcher | None

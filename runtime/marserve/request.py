@@ -7,7 +7,7 @@ event loop never parses a large body.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,12 @@ Header: TypeAlias = tuple[str, str]
 
 RequestPart: TypeAlias = tuple[str, str, bytes]
 """Name, content type ("" when none was named) and raw bytes."""
+
+CRITICAL: Final = 0
+HIGH: Final = 1
+NORMAL: Final = 2
+LOW: Final = 3
+"""How urgent requests are, the most urgent first."""
 
 
 NO_RETRY = "x-no-retry"
@@ -116,6 +122,8 @@ class Job:
     time_limit: Timer | None = None
     """What ends the wait of a client that may wait only so long; cancelled with its end, as it
     would keep the request until then."""
+    priority: int = NORMAL
+    """CRITICAL to LOW; who is more urgent leaves first."""
     _pieces: list[Answer] | None = None
     _reply_to: ReplyTo | None = None
     _on_piece: OnPiece | None = None
@@ -133,6 +141,11 @@ class Job:
             self._reply_to = reply_to
         if on_piece is not None:
             self._on_piece = on_piece
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as shares of a full queue are concerned; asked only then."""
+        return ""
 
     def resolve(self, reply: Reply) -> None:
         """Hand the answer to whoever asked, if nothing was handed to them before."""

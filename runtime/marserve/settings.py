@@ -6,7 +6,7 @@ page from it. What becomes of other keys of TorchServe stands in `foreign_settin
 
 from __future__ import annotations
 
-from marserve import settings_models, settings_ports, settings_server
+from marserve import settings_models, settings_overload, settings_ports, settings_server
 from marserve.setting import Setting
 
 GROUPS: dict[str, tuple[Setting, ...]] = {
@@ -18,6 +18,7 @@ GROUPS: dict[str, tuple[Setting, ...]] = {
     "Models": settings_models.MODEL_SETTINGS,
     "Workers and batches": settings_models.WORKERS,
     "Sandbox": settings_models.SANDBOX,
+    "Overload": settings_overload.OVERLOAD,
     "Stateful models": settings_models.SEQUENCES,
     "Limits": settings_server.LIMITS,
     "Files": settings_server.FILES,

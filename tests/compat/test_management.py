@@ -414,8 +414,21 @@ def test_a_model_that_cannot_load_is_not_registered(served, case):
                 503,
                 "ServiceUnavailableException",
                 re.compile('Model "echo" has no worker to serve inference request.(?s:.*)'),
-            ),
+            )
+            | {"reason": "no_workers"},
             sent=b"x",
+            differs=Differs(
+                "programs can tell causes by one word; TorchServe's members are all there",
+                body=error(
+                    503,
+                    "ServiceUnavailableException",
+                    re.compile('Model "echo" has no worker to serve inference request.(?s:.*)'),
+                ),
+                told=(
+                    "503 ServiceUnavailableException, and `reason`: no_workers",
+                    "503 ServiceUnavailableException",
+                ),
+            ),
         ),
         on_management(SYNCHRONOUSLY, 200),
         Case("POST /predictions/echo", 200, Subset(body="x"), sent=b"x"),

@@ -1,6 +1,7 @@
 import copy
 import threading
 from http import HTTPStatus
+from math import inf
 
 import pytest
 
@@ -223,3 +224,19 @@ def test_the_socket_exists_once_there_are_requests():
     assert hasattr(context, "cl_socket")
     context.cl_socket = mine = object()
     assert context.cl_socket is mine
+
+
+def test_a_handler_knows_how_much_time_is_left_for_each_request(monkeypatch):
+    monkeypatch.setattr("marserve_handlers.contract.time.monotonic", lambda: 100.0)
+    context = in_batch({}, {}, {})
+    assert (context.deadline, context.remaining_s(), context.remaining_s(2)) == (None, inf, inf)
+
+    context.ends_at = 120.0
+    assert (context.deadline, context.remaining_s(), context.remaining_s(2)) == (120.0, 20.0, 20.0)
+
+    context.deadlines = (105.0, inf, 99.0)
+    assert (context.deadline, context.remaining_s()) == (99.0, 0.0)
+    assert [context.remaining_s(index) for index in range(3)] == [5.0, 20.0, 0.0]
+
+    context.begin_batch(["next"], [{}])
+    assert (context.deadline, context.remaining_s(0)) == (120.0, 20.0)

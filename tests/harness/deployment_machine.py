@@ -25,9 +25,11 @@ import marserve.workers.worker
 from marserve.deployment import Deployment, Origin
 from marserve.errors import MarServeError, PoisonRequest, PoisonRequestRefused, WorkerDied
 from marserve.events import Bus
+from marserve.headroom import Headroom
+from marserve.intake import Shared
 from marserve.model_version import Settings
 from marserve.refs import ModelRef
-from marserve.request import Answer, Job, Request
+from marserve.request import HIGH, LOW, NORMAL, Answer, Job, Request
 from marserve.workers.load_gate import LoadGate
 from marserve.workers.messages import Batch, Load
 from marserve.workers.recycling import WearLimits
@@ -47,7 +49,9 @@ _CLOCKED = (
 KINDS = (
     *("plain", "plain", "plain", "hurried", "once"),
     *("poison", "same poison", "batched poison"),
+    *("urgent", "low", "greedy"),
 )
+CLASSES = {"urgent": HIGH, "low": LOW}
 
 
 class Asked:
@@ -63,6 +67,16 @@ class Asked:
         self.crashes = 0
         self.is_abandoned = False
         self.job: Job | None = None
+
+
+class ClientsJob(Job):
+    """A job of one of three clients, or of a greedy one."""
+
+    who = ""
+
+    @property
+    def client(self) -> str:
+        return self.who
 
 
 class DeploymentMachine(RuleBasedStateMachine):
@@ -116,6 +130,7 @@ class DeploymentMachine(RuleBasedStateMachine):
             self.supervisor,  # type: ignore[arg-type]
             Bus(),
             numbers.__next__,
+            Shared(Headroom(1 << 40, lambda: 1 << 40, floor_bytes=0)),
         )
         self.deployment.scale(2, 2)
         await self._turn()
@@ -156,7 +171,11 @@ class DeploymentMachine(RuleBasedStateMachine):
             body = b"deadly" if kind == "same poison" else asked.name.encode()
             headers = [("x-no-retry", "1")] if kind == "once" else []
             request = Request(asked.name, headers, [("body", "", body)])
-            asked.job = Job(request, self.loop.time(), lambda job, reply: self._replied(job, reply))
+            asked.job = ClientsJob(
+                request, self.loop.time(), lambda job, reply: self._replied(job, reply)
+            )
+            asked.job.priority = CLASSES.get(kind, NORMAL)
+            asked.job.who = kind if kind == "greedy" else str(len(self.ledger) % 3)
             if kind == "hurried":
                 asked.job.deadline = self.loop.time() + 1.0
             self.ledger[asked.name] = asked

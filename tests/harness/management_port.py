@@ -77,7 +77,7 @@ class FakePlane:
             return tuple(described(name, one) for one in versions)
         self.calls.append(("ask the handler", name, version))
         if name == "b":
-            raise errors.NoWorkers(name, version)
+            raise errors.NoWorkers(name, version, purpose="describe")
         if version == "2.0":
             raise errors.DeadlineExceeded("The handler did not answer within 120 s.")
         return (replace(described(name, found), customized=b'{"labels": ["cat"]}'),)

@@ -152,3 +152,44 @@ def test_a_connection_that_breaks_off_is_a_sentence():
 def test_other_addresses_are_refused(url):
     with pytest.raises(ValueError, match=r"is not an address like|has no usable port"):
         Client(url)
+
+
+def test_a_prediction_that_was_refused_with_a_time_is_tried_again(client, canned, monkeypatch):
+    """F23: three attempts, none before the server said, and only for 503."""
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    canned.headers["Retry-After"] = "2"
+    canned.answer("POST /predictions/m", 503, {"type": "Busy", "message": "full"})
+    with pytest.raises(ServerRefused, match="full"):
+        client.predict("m", None, b"x", None)
+    assert len(canned.asked) == 3
+    assert [2.0 <= pause <= 2.4 for pause in pauses] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"), [(503, {}), (500, {"Retry-After": "1"}), (504, {"Retry-After": "1"})]
+)
+def test_what_may_have_been_served_or_has_no_time_is_not(client, canned, code, headers):
+    canned.headers |= headers
+    canned.answer("POST /predictions/m", code, {"type": "T", "message": "no"})
+    with pytest.raises(ServerRefused):
+        client.predict("m", None, b"x", None)
+    assert len(canned.asked) == 1
+
+
+def test_a_change_is_never_sent_twice(client, canned):
+    canned.headers["Retry-After"] = "1"
+    canned.answer("DELETE /models/m", 503, {"type": "T", "message": "no"})
+    with pytest.raises(ServerRefused):
+        client.unregister("m")
+    assert len(canned.asked) == 1
+
+
+def test_a_server_that_is_not_there_yet_is_asked_again(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ServerUnreachable):
+        Client(f"http://127.0.0.1:{port}").predict("m", None, b"x", None)
+    assert len(pauses) == 2

@@ -96,6 +96,10 @@ TORCHSERVE_KEYS = [
 OUR_OWN_KEYS = {
     "batch_size",
     "max_batch_delay",
+    "min_available_memory",
+    "client_requests_per_second",
+    "trust_client_headers",
+    "queue_discipline",
     "log_dir",
     "metrics_log_dir",
     "cache_dir",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from marserve.batching.census import Census
 from marserve.batching.retry import Loss
 from marserve.batching.suspects import Court, Lane, Suspects, too_late
 from marserve.batching.window import Limits, Window
-from marserve.errors import DeadlineExceeded, MarServeError
+from marserve.errors import DeadlineExceeded, MarServeError, Shed
 from marserve.request import Job
 
 _GATHER_S = 0.0003
@@ -41,22 +42,26 @@ class Batcher:
         on_depth: Callable[[int], None],
         idle: Callable[[], int] = lambda: 1,
         on_late: Callable[[int], None] = lambda count: None,
+        on_shed: Callable[[int], None] = lambda count: None,
         lane: Lane | None = None,
         court: Court | None = None,
     ) -> None:
         """`idle`: how many workers are; asked only while one is. `on_late`: so many were answered
-        with DeadlineExceeded while they waited. `lane`: where suspects run; None: on whoever is
-        quiet. `court`: who learns of them.
+        with DeadlineExceeded while they waited. `on_shed`: so many were dropped from a queue that
+        stands. `lane`: where suspects run; None: on whoever is quiet. `court`: who learns of them.
         """
         self._limits = limits
         self._timeout_s = timeout_s
         self._has_idle = has_idle
         self._idle = idle
         self._on_late = on_late
+        self._on_shed = on_shed if limits.sheds else None
         self._send = send
         self._on_depth = on_depth
         self._loop = asyncio.get_running_loop()
-        self._window: Window[Job] = Window(limits, _cost_bytes)
+        self._window: Window[Job] = Window(limits, _cost_bytes, _rank)
+        self._census: Census | None = None
+        self._census_until = 0
         self._pump_is_planned = False
         self._gathered = -1
         self._gather_until = 0.0
@@ -92,9 +97,11 @@ class Batcher:
         """
         if self._is_wary and self._intercept(job):
             return
-        self._window.add(job, job.queued_at)
+        self._window.add(job, job.queued_at, job.priority)
         job.on_closed = self._closed
         self.waiting_bytes += job.request.size_bytes
+        if self._census is not None:
+            self._census.entered(job.priority, job.client)
         self._watch(job.queued_at)
         if job.deadline is not None:
             self._limit(job, job.deadline)
@@ -115,6 +122,7 @@ class Batcher:
     def submit_alone(self, job: Job) -> None:
         """Put a request before all others; it leaves in a batch of its own."""
         self._window.isolate((job,), job.queued_at)
+        self._census = None  # rare, so it is taken anew instead
         job.on_closed = self._closed
         self.waiting_bytes += job.request.size_bytes
         self._watch(job.queued_at)
@@ -159,6 +167,8 @@ class Batcher:
             now = time.monotonic()
             if self._window.has_deadlines():
                 self._drop_hopeless(now)
+            if self._on_shed is not None:
+                self._shed(now)
             due = self._window.due_at(now, self._idle())
             if due is None:
                 break
@@ -202,6 +212,48 @@ class Batcher:
                 )
             )
 
+    def _shed(self, now: float) -> None:
+        """Answer at once those that have waited too long in a queue that stands."""
+        dropped = self._left(self._window.shed(now))
+        if dropped and self._on_shed is not None:
+            self._on_shed(len(dropped))
+        for job in dropped:
+            job.resolve(Shed("The request waited too long in a queue that does not get shorter."))
+
+    # --- who gives way ----------------------------------------------------------------------------
+
+    def rival(self, job: Job) -> Job | None:
+        """The request that would have to give its place to `job`, if any should (`census.py`)."""
+        if self._census is None:
+            waiting = self._window.all_waiting()
+            self._census = Census((one.priority, one.client) for one in waiting)
+            self._census_until = len(waiting) // 2
+        victim = self._census.victim(job.priority, job.client)
+        if victim is None:
+            return None
+        return self._window.line.youngest(lambda one: (one.priority, one.client) == victim)
+
+    def withdraw(self, job: Job) -> None:
+        """Take a request that waits out of the queue, for others to answer."""
+        job.on_closed = None
+        self._closed(job)
+
+    def ahead_of(self, priority: int) -> int:
+        """How many leave before a request of this class that comes now."""
+        suspects = self.depth - len(self._window.line)
+        return suspects + self._window.line.count_before(priority)
+
+    def _counted_out(self, jobs: Iterable[Job]) -> None:
+        """These are no part of the census any more, which ends when the queue has halved."""
+        assert self._census is not None
+        if len(self._window) <= self._census_until:
+            self._census = None
+            return
+        for job in jobs:
+            self._census.left(job.priority, job.client)
+
+    # --- what leaves ------------------------------------------------------------------------------
+
     def take(self, worker: str, room: int) -> list[Job]:
         """Up to `room` requests to join those that a worker goes on with."""
         jobs = self._left(self._window.take_to_join(room))
@@ -219,6 +271,10 @@ class Batcher:
         """A batch of `size` was too large for its worker: those to come are smaller."""
         self._window.ran_out_of_memory(size)
 
+    def slow_s(self, size: int) -> float:
+        """What 19 of 20 batches of `size` stay below; 0 while nothing is known."""
+        return self._window.service.slow_s(size)
+
     def learned(self) -> Learned:
         """What is known of the model's batches."""
         window = self._window
@@ -231,6 +287,7 @@ class Batcher:
 
     def lost(self, jobs: list[Job], loss: Loss) -> None:
         """A worker died with these. Nobody is executed for ever, and nobody harmed by others."""
+        self._census = None  # rare, so it is taken anew instead
         again = self._suspects.lost(jobs, loss)
         self._is_wary = self._suspects.are_remembered
         for job in again:
@@ -268,12 +325,16 @@ class Batcher:
         for job in jobs:
             job.on_closed = None
             self.waiting_bytes -= job.request.size_bytes
+        if self._census is not None:
+            self._counted_out(jobs)
         return jobs
 
     def _closed(self, job: Job) -> None:
         """Nobody waits for this answer any more: its place is free."""
         if self._window.discard(job):
             self.waiting_bytes -= job.request.size_bytes
+            if self._census is not None:
+                self._counted_out((job,))
             self._on_depth(self.depth)
 
     def _expire(self) -> None:
@@ -304,6 +365,11 @@ class Batcher:
 
 def _ran_out(job: Job) -> None:
     job.resolve(DeadlineExceeded("There was no answer within the time that the client gave it."))
+
+
+def _rank(job: Job) -> int:
+    """How urgent a request is."""
+    return job.priority
 
 
 def _cost_bytes(job: Job) -> float:

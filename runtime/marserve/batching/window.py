@@ -1,10 +1,11 @@
 """Which waiting requests leave together, and when. Pure: time comes in as an argument.
 
-First come, first served, with three exceptions. A suspect (a request whose worker died while it
-ran) leaves alone, so that it can harm nobody but itself. A window that is not full may be held
-back for a moment if that is likely to fill it (`reunion.py`), never longer than `delay_s` while a
-worker is free. And where requests have deadlines (`deadlines.py`), a batch is no larger than the
-tightest of its members allows, or leaves that one out.
+First come, first served among the equally urgent (`line.py`), with three exceptions. A suspect (a
+request whose worker died while it ran) leaves alone, so that it can harm nobody but itself. A
+window that is not full may be held back for a moment if that is likely to fill it (`reunion.py`),
+never longer than `delay_s` while a worker is free. And where requests have deadlines
+(`deadlines.py`), a batch is no larger than the tightest of its members allows, or leaves that one
+out.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Generic, TypeVar
 
 from marserve.batching.cap import Cap
+from marserve.batching.codel import CoDel
 from marserve.batching.deadlines import hopeless, members
+from marserve.batching.line import Line
 from marserve.batching.reunion import Reunion
 from marserve.batching.service_time import ServiceTime
+from marserve.request import NORMAL
 
 Item = TypeVar("Item")
 
@@ -31,24 +34,35 @@ class Limits:
     delay_s: float
     cost: float | None = None
     """The most that the costs of a batch's requests may add up to; None: they do not count."""
+    sheds: bool = False
+    """Whether requests are dropped while the queue stands (`codel.py`)."""
+    newest_first: bool = False
+    """… and those that came last leave first as long as it does."""
 
 
 class Window(Generic[Item]):
     """Requests that wait, in order. Owned by one Batcher.
 
     `cost_of` says what a request costs, in the unit of `limits.cost`; it is asked only where that
-    is set.
+    is set. `rank_of` says how urgent it is, 0 the most.
     """
 
-    def __init__(self, limits: Limits, cost_of: Callable[[Item], float] = lambda item: 1.0) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        cost_of: Callable[[Item], float] = lambda item: 1.0,
+        rank_of: Callable[[Item], int] = lambda item: NORMAL,
+    ) -> None:
         self._limits = limits
         self._may_hold = limits.size > 1 and limits.delay_s > 0.0
         self._cost_of = cost_of
         self._deadlines: dict[int, float] = {}
         """By `id` of the waiting requests that have one: few do, mostly none."""
-        self._waiting: deque[tuple[float, Item]] = deque()
+        self.line: Line[Item] = Line(rank_of)
+        self._waiting = self.line
         self._suspects: deque[tuple[float, Item]] = deque()
         self._held_since: float | None = None
+        self._codel = CoDel() if limits.sheds else None
         self.service = ServiceTime()
         self.cap = Cap(limits.size)
         self.held_s = 0.0
@@ -58,9 +72,12 @@ class Window(Generic[Item]):
     def __len__(self) -> int:
         return len(self._waiting) + len(self._suspects)
 
-    def add(self, item: Item, now: float) -> None:
-        """Put a request at the end."""
-        self._waiting.append((now, item))
+    def add(self, item: Item, now: float, rank: int = NORMAL) -> None:
+        """Put a request at the end of those of its `rank`."""
+        if rank != NORMAL or self._waiting.is_mixed:
+            self._waiting.place(now, item)
+        else:
+            self._waiting.append((now, item))
         if self._may_hold:
             self._reunion.arrived(now)
 
@@ -76,8 +93,7 @@ class Window(Generic[Item]):
         """Put requests, queued at `since`, before those that came later: they left, unserved."""
         # sorted, as the workers of two batches may die in any order, and whatever looks for the
         # oldest request looks at the front
-        returned = [(since, item) for item in items]
-        self._waiting = deque(sorted([*returned, *self._waiting], key=itemgetter(0)))
+        self._waiting.put_back((since, item) for item in items)
 
     def isolate(self, items: Iterable[Item], since: float) -> None:
         """Let these, queued at `since`, leave before all others, each of them alone."""
@@ -143,6 +159,10 @@ class Window(Generic[Item]):
             count = self._within_cost(count, self._limits.cost)
         if self._deadlines:
             return self._within_deadlines(count, now)
+        if self._codel is not None and self._limits.newest_first and self._codel.is_standing:
+            return [item for _, item in self._waiting.newest(count)]
+        if self._waiting.is_mixed:
+            return [item for _, item in self._waiting.first(count)]
         return [self._waiting.popleft()[1] for _ in range(count)]
 
     def _within_cost(self, count: int, most: float) -> int:
@@ -156,12 +176,10 @@ class Window(Generic[Item]):
 
     def _within_deadlines(self, count: int, now: float) -> list[Item]:
         """As many of the first `count` as the deadlines among them allow."""
-        first = [self._waiting.popleft() for _ in range(count)]
+        first = self._waiting.first(count)
         slack_s = [self._deadlines.get(id(item), float("inf")) - now for _, item in first]
         chosen = members(slack_s, self.service)
-        self._waiting.extendleft(
-            reversed([entry for index, entry in enumerate(first) if index not in chosen])
-        )
+        self._waiting.put_front([one for index, one in enumerate(first) if index not in chosen])
         return self._left([entry[1] for index, entry in enumerate(first) if index in chosen])
 
     def _left(self, items: list[Item]) -> list[Item]:
@@ -182,7 +200,22 @@ class Window(Generic[Item]):
             return []
         dropped = [item for _, item in (*self._suspects, *self._waiting) if id(item) in late]
         self._suspects = deque(entry for entry in self._suspects if id(entry[1]) not in late)
-        self._waiting = deque(entry for entry in self._waiting if id(entry[1]) not in late)
+        self._waiting.keep([entry for entry in self._waiting if id(entry[1]) not in late])
+        return self._left(dropped)
+
+    def shed(self, now: float) -> list[Item]:
+        """Remove and return what has waited too long in a queue that stands."""
+        codel, size = self._codel, self.cap.limit
+        if codel is None:
+            return []
+        if not self._waiting:
+            codel.emptied()
+            return []
+        batch_s, slow_s = self.service.expected_s(size), self.service.slow_s(size)
+        dropped = []
+        line = self._waiting
+        while line and codel.is_late(now - line.lowest_since(), now, batch_s, slow_s):
+            dropped.append(line.pop_lowest()[1])
         return self._left(dropped)
 
     def take_to_join(self, room: int) -> list[Item]:
@@ -193,7 +226,7 @@ class Window(Generic[Item]):
         if self._suspects:
             return []
         count = min(len(self._waiting), room)
-        return self._left([self._waiting.popleft()[1] for _ in range(count)])
+        return self._left([item for _, item in self._waiting.first(count)])
 
     def discard(self, item: Item) -> bool:
         """Remove a request that nobody waits for any more; False when it is not here."""
@@ -207,24 +240,32 @@ class Window(Generic[Item]):
                     return True
         return False
 
+    def all_waiting(self) -> list[Item]:
+        """Everything that waits, suspects first; it goes on waiting."""
+        return [item for _, item in (*self._suspects, *self._waiting)]
+
     def oldest_since(self) -> float | None:
         """When the request came that has waited longest; None when nothing waits."""
         fronts = [since for since, _ in self._suspects]
-        if self._waiting:
-            fronts.append(self._waiting[0][0])
+        oldest = self._waiting.oldest_since()
+        if oldest is not None:
+            fronts.append(oldest)
         return min(fronts, default=None)
 
     def drop_before(self, moment: float) -> list[Item]:
         """Remove and return what came at `moment` or earlier, suspects first."""
         dropped = [item for since, item in self._suspects if since <= moment]
         self._suspects = deque(entry for entry in self._suspects if entry[0] > moment)
+        if self._waiting.is_mixed:
+            dropped += [item for since, item in self._waiting if since <= moment]
+            self._waiting.keep([entry for entry in self._waiting if entry[0] > moment])
         while self._waiting and self._waiting[0][0] <= moment:
             dropped.append(self._waiting.popleft()[1])
         return self._left(dropped)
 
     def take_all(self) -> list[Item]:
         """Everything that waits, suspects first."""
-        items = [item for _, item in (*self._suspects, *self._waiting)]
+        items = self.all_waiting()
         self._suspects.clear()
         self._waiting.clear()
         self._deadlines.clear()

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from marserve.protocols import terms
 from marserve.protocols.grpc_status import Code
 from marserve.protocols.h2_headers import Fields, encoded
 
@@ -44,6 +45,8 @@ class CallHead:
     authorization: str | None = None
     may_repeat: bool = True
     """False: the client says `x-no-retry: 1`."""
+    said: tuple[tuple[bytes, bytes], ...] = ()
+    """What the client says of the call in metadata of its own (`terms.NAMES`)."""
     body_bytes: int | None = None
     """How long the body is, where that is announced."""
     is_malformed: bool = False
@@ -99,6 +102,7 @@ def _understood(names: dict[bytes, bytes], path: bytes, size_bytes: int) -> Call
         encoding=names.get(b"grpc-encoding", b"identity").decode("latin-1"),
         authorization=None if authorization is None else authorization.decode("latin-1"),
         may_repeat=names.get(b"x-no-retry") != b"1",
+        said=tuple((name, value) for name, value in names.items() if name in terms.NAMES),
         body_bytes=None if length is None else int(length),
         http_status=http_status,
         is_too_large=size_bytes > MAX_METADATA_BYTES,
@@ -114,12 +118,25 @@ OK_TRAILERS: Final = encoded([(b"grpc-status", b"0")])
 """The header block after them, when all went well."""
 
 
-def trailers(code: Code, description: str, is_all: bool) -> bytes:
-    """The header block that ends a call. `is_all`: no head was sent, and none will be."""
+def trailers(
+    code: Code,
+    description: str,
+    is_all: bool,
+    reason: str | None = None,
+    retry_after_s: int | None = None,
+) -> bytes:
+    """The header block that ends a call. `is_all`: no head was sent, and none will be.
+
+    `reason`: one word for programs. `retry_after_s`: when it is worth trying again.
+    """
     fields = list(_BEGINNING) if is_all else []
     fields.append((b"grpc-status", str(int(code)).encode()))
     if description:
         fields.append((b"grpc-message", percent_encoded(description)))
+    if reason is not None:
+        fields.append((b"reason", reason.encode()))
+    if retry_after_s is not None:
+        fields.append((b"grpc-retry-pushback-ms", str(1000 * retry_after_s).encode()))
     if code is Code.UNIMPLEMENTED:
         fields.append((b"grpc-accept-encoding", ",".join(ENCODINGS).encode()))
     return encoded(fields)

@@ -55,6 +55,10 @@ class Failure:
     """TorchServe's name for the error; empty where it has none."""
     http_status: int = 500
     """What an HTTP client would get: metrics count in these classes."""
+    word: str | None = None
+    """One word that programs can tell causes by, sent as the metadatum `reason`."""
+    retry_after_s: int | None = None
+    """Sent as `grpc-retry-pushback-ms`; None leaves it out."""
 
     @property
     def description(self) -> str:
@@ -104,6 +108,7 @@ _BETTER_CODES: Mapping[Kind, Code] = MappingProxyType(
         Kind.VERSION_CONFLICT: Code.ALREADY_EXISTS,
         Kind.DEFAULT_VERSION_IN_USE: Code.FAILED_PRECONDITION,
         Kind.ARCHIVE_EXISTS: Code.ALREADY_EXISTS,
+        Kind.MEMORY_LOW: Code.RESOURCE_EXHAUSTED,
     }
 )
 """Where the HTTP status is a poor guide, and TorchServe's UNKNOWN no guide at all."""
@@ -113,13 +118,13 @@ _AS_INTERNAL: Mapping[Kind, str] = MappingProxyType(
         Kind.MODEL_NOT_FOUND: _REASONS[Kind.MODEL_NOT_FOUND],
         Kind.VERSION_NOT_FOUND: _REASONS[Kind.VERSION_NOT_FOUND],
         Kind.NO_WORKERS: _UNNAMED_INTERNAL,
-        Kind.CRASH_LOOP: _UNNAMED_INTERNAL,
-        Kind.QUEUE_FULL: _UNNAMED_INTERNAL,
         Kind.SEQUENCE_REFUSED: _UNNAMED_INTERNAL,
         Kind.NO_JOB_TICKET: _UNNAMED_INTERNAL,
     }
 )
-"""What predictions are refused with before they reach a worker: INTERNAL, whatever it is."""
+"""What TorchServe refuses predictions with before they reach a worker: INTERNAL, whatever it is.
+
+Not so where it is worth trying again: a client can only know that from UNAVAILABLE."""
 
 _HTTP_CODES: Mapping[int, Code] = MappingProxyType(
     {
@@ -171,12 +176,19 @@ def failure(error: BaseException, plane: Plane) -> Failure:
         return error.failure
     told = fault(error, to_operator=plane is Plane.CONTROL)
     kind = error.kind if isinstance(error, MarServeError) else Kind.BUG
-    if plane is Plane.PREDICTION and kind in _AS_INTERNAL:
-        return Failure(Code.INTERNAL, told.message, _AS_INTERNAL[kind], told.status)
+    if plane is Plane.PREDICTION and kind in _AS_INTERNAL and told.retry_after_s is None:
+        return Failure(Code.INTERNAL, told.message, _AS_INTERNAL[kind], told.status, told.reason)
     code = _BETTER_CODES.get(kind) or code_of(told.status)
     if isinstance(error, TokenMissing | TokenRefused) and error.as_400:
         code = Code.PERMISSION_DENIED  # what TorchServe's 400 is over gRPC
-    return Failure(code, told.message, _REASONS.get(kind, _INTERNAL), told.status)
+    return Failure(
+        code,
+        told.message,
+        _REASONS.get(kind, _INTERNAL),
+        told.status,
+        told.reason,
+        told.retry_after_s,
+    )
 
 
 def no_such_method(path: str) -> Failure:

@@ -148,14 +148,15 @@ def inference_port(
     config: Config,
     authorize: Authorize | None = None,
     certificate: Certificate | None = None,
+    trusts_clients: bool = False,
 ) -> GrpcPort:
     """The port for predictions.
 
     `is_ready`: whether every model could answer now. `authorize`: None, or what refuses calls
-    without a token.
+    without a token. `trusts_clients`: whether to believe how urgent clients call their calls.
     """
     closing = asyncio.Event()
-    calls = Calls(bus, clock, authorize)
+    calls = Calls(bus, clock, authorize, trusts_clients)
     predictor = Predictor(inference, clock)
     one = InferenceService(predictor)
     sequences = SequenceService(predictor, config.header_key_sequence_id, closing)

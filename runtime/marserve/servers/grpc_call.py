@@ -6,6 +6,7 @@ A call that is served by callbacks makes no task, and its answer leaves in one w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from struct import Struct
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import Message
 
-from marserve.errors import ShuttingDown
+from marserve.errors import InvalidInput, ShuttingDown
 from marserve.events import Origin
 from marserve.protocols import h2_frames as h2
 from marserve.protocols.grpc_heads import ANSWER_HEAD, OK_TRAILERS, CallHead, no_grpc, trailers
@@ -35,6 +36,7 @@ from marserve.protocols.grpc_status import (
     too_many_calls,
 )
 from marserve.protocols.h2_frames import ErrorCode
+from marserve.protocols.terms import Terms, terms
 from marserve.servers.grpc_methods import Kind, Method
 from marserve.servers.h2_stream import H2Stream
 
@@ -61,9 +63,25 @@ _DIRECT, _CONVERSING = Kind.DIRECT, Kind.CONVERSING  # quicker than reading them
 class CallKind:
     """What is the same for all calls that one connection begins with the same headers."""
 
-    __slots__ = ("head", "is_plain", "method", "origin")
+    __slots__ = ("head", "is_plain", "method", "origin", "refused", "terms")
 
-    def __init__(self, head: CallHead, method: Method, origin: Origin, is_guarded: bool) -> None:
+    def __init__(
+        self,
+        head: CallHead,
+        method: Method,
+        origin: Origin,
+        is_guarded: bool,
+        is_trusted: bool = False,
+    ) -> None:
+        """`is_trusted`: clients are believed what they say of their calls."""
+        self.terms: Terms | None = None
+        """What the client says of the call besides its content; None: nothing."""
+        self.refused: InvalidInput | None = None
+        """It says that in a way that cannot be understood."""
+        try:
+            self.terms = terms(head.said, is_trusted) if head.said else None
+        except InvalidInput as error:
+            self.refused = error
         self.head = head
         self.method = method
         self.origin = origin
@@ -73,7 +91,7 @@ class CallKind:
             and head.timeout_s is None
             and head.may_repeat
             and head.encoding == "identity"
-            and not (head.is_too_large or is_guarded)
+            and not (head.is_too_large or is_guarded or head.said)
         )
         """Whether nothing has to be done before the message is there."""
 
@@ -107,6 +125,8 @@ class GrpcCall(H2Stream):
         self.method = kind.method
         self.origin = kind.origin
         """Who calls what."""
+        self.terms = kind.terms
+        """What the client says of the call besides its content; None: nothing."""
         self._calls = calls
         self._kind = kind
         self._head = kind.head
@@ -205,7 +225,8 @@ class GrpcCall(H2Stream):
             return
         told = failure(error, self.method.plane)
         self._finish(told.code)
-        self._end(trailers(told.code, told.description, is_all=not self.has_begun))
+        is_all = not self.has_begun
+        self._end(trailers(told.code, told.description, is_all, told.word, told.retry_after_s))
 
     def refuse(self) -> None:
         """The server ends before the answer is there: say so."""
@@ -259,9 +280,16 @@ class GrpcCall(H2Stream):
         check_encoding(head.encoding)
         if not head.may_repeat:
             self.may_repeat = False
+        if self._kind.refused is not None:
+            raise self._kind.refused
+        if self.terms is not None:
+            self.deadline = self.terms.ends_at(self._started, time.time)
         if head.timeout_s is not None:
-            self.deadline = self._started + head.timeout_s
-            self._timer = self.connection.loop.call_later(head.timeout_s, self._late)
+            ends_at = self._started + head.timeout_s
+            self.deadline = ends_at if self.deadline is None else min(self.deadline, ends_at)
+        if self.deadline is not None:
+            left_s = max(0.0, self.deadline - self._started)
+            self._timer = self.connection.loop.call_later(left_s, self._late)
 
     def _buffer(self) -> Messages:
         if self._messages is None:

@@ -33,6 +33,7 @@ class Calls:
         bus: hears of every call's end.
         clock: monotonic seconds.
         authorize: called for every call but those of `add(..., is_open=True)`; None: no tokens.
+        trusts_clients: whether to believe how urgent clients call their calls, and who they are.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Calls:
         bus: Bus,
         clock: Callable[[], float],
         authorize: Authorize | None = None,
+        trusts_clients: bool = False,
     ) -> None:
         self.clock = clock
         self.max_message_bytes = 0
@@ -48,6 +50,7 @@ class Calls:
         """Of the calls that have one."""
         self._bus = bus
         self._authorize = authorize
+        self._trusts_clients = trusts_clients
         self._methods: dict[str, Method] = {}
         self._answered: list[GrpcAnswered] = []
         self.running = 0
@@ -76,7 +79,8 @@ class Calls:
         if not isinstance(kind, CallKind):
             method = self._methods.get(head.path) or unknown(head.path)
             origin = Origin(GRPC, head.path, connection.client)
-            kind = CallKind(head, method, origin, self._authorize is not None)
+            is_guarded = self._authorize is not None
+            kind = CallKind(head, method, origin, is_guarded, self._trusts_clients)
             head.known = kind
         return GrpcCall(self, connection, stream_id, kind)
 

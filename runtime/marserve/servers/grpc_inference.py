@@ -24,6 +24,7 @@ from marserve.protocols.pb.inference_pb2 import (
     PredictionsRequest,
     TorchServeHealthResponse,
 )
+from marserve.protocols.terms import share_of
 from marserve.request import Answer, Header, Job, Reply, Request, RequestPart
 from marserve.servers.grpc_methods import Asking, Peer
 from marserve.servers.request_ids import RequestIds
@@ -101,6 +102,8 @@ class Predictor:
         asked.on_outcome = on_outcome
         if peer.deadline is not None:
             asked.deadline = peer.deadline
+        if peer.terms is not None:
+            asked.priority = peer.terms.priority
         if on_piece is not None:
             asked.on_piece = on_piece
         try:
@@ -148,6 +151,11 @@ class Asked(Job):
         self.name = name
         self.version = version
         self._predictor = predictor
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as shares are concerned."""
+        return share_of(self.peer.terms, self.peer.origin.client)
 
     def deliver(self, reply: Reply) -> None:
         """It got its answer. A status that the handler chose is none of gRPC's concern."""

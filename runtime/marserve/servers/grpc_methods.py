@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from marserve.errors import InvalidInput
 from marserve.events import Origin
 from marserve.protocols.grpc_status import Plane
+from marserve.protocols.terms import Terms
 
 
 class Peer(Protocol):
@@ -32,6 +33,11 @@ class Peer(Protocol):
     @property
     def may_repeat(self) -> bool:
         """Whether the request may be executed again when a worker dies with it."""
+        ...
+
+    @property
+    def terms(self) -> Terms | None:
+        """What the client says of the call besides its content; None: nothing."""
         ...
 
 

@@ -8,6 +8,7 @@ is found out once for all requests that repeat it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,10 +16,11 @@ from typing import Protocol
 from marserve.errors import InvalidInput, MarServeError, WorkflowNotFound
 from marserve.events import Bus, HttpAnswered, Origin, RequestAbandoned, RequestAnswered
 from marserve.inference import Inference
-from marserve.protocols import request_timeout, torchserve
+from marserve.protocols import torchserve
 from marserve.protocols.cors import NO_CORS, Cors
 from marserve.protocols.faults import Fault, fault, fault_body, torchserve_json
 from marserve.protocols.heads import Heads, has_body
+from marserve.protocols.terms import Terms, share_of, terms
 from marserve.request import Answer, Header, Job, Reply, Request, RequestPart
 from marserve.servers.about import About
 from marserve.servers.exchange import Exchange
@@ -58,22 +60,24 @@ class FrontOptions:
     open_inference_protocol: bool = False
     authorize: Callable[[str | None], None] | None = None
     """Raises unless this `Authorization` header may pass; None: everybody may."""
+    trusts_clients: bool = False
+    """Whether to believe how urgent clients call their requests, and who they say they are."""
 
 
 class _Reading:
     """What the head of an exchange means here; the same for all that repeat it."""
 
-    __slots__ = ("kind", "origin", "target", "timeout_s")
+    __slots__ = ("kind", "origin", "target", "terms")
 
     def __init__(
-        self, target: Target, kind: str | None, origin: Origin, timeout_s: float | None = None
+        self, target: Target, kind: str | None, origin: Origin, terms: Terms | None = None
     ) -> None:
         self.target = target
         self.kind = kind
         """The content type of a body that is one part; None: the body says its parts."""
         self.origin = origin
-        self.timeout_s = timeout_s
-        """How long the client will wait; None: it does not say."""
+        self.terms = terms
+        """What the client says of the request besides its content; None: nothing."""
 
 
 class _Call(Job):
@@ -92,6 +96,11 @@ class _Call(Job):
         self._front = front
         self._exchange = exchange
         self._reading = reading
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as shares are concerned."""
+        return share_of(self._reading.terms, self._reading.origin.client)
 
     def deliver(self, reply: Reply) -> None:
         """Write the answer."""
@@ -129,6 +138,7 @@ class InferenceFront:
         self._max_request_bytes = options.max_request_bytes
         self._cors = options.cors
         self._authorize = options.authorize
+        self._trusts_clients = options.trusts_clients
         self._is_guarded = options.authorize is not None or options.cors.origin is not None
         self._only_model = only_model
         self._workflows = workflows
@@ -184,8 +194,8 @@ class InferenceFront:
         origin = Origin(
             head.method.decode("latin-1"), head.target.decode("latin-1"), exchange.client
         )
-        timeout_s = request_timeout.timeout_s(head.header(request_timeout.NAME))
-        reading = head.reading = _Reading(target, kind, origin, timeout_s)
+        said = terms(head.headers, self._trusts_clients)
+        reading = head.reading = _Reading(target, kind, origin, said)
         return reading
 
     def _serve_other(self, exchange: Exchange, reading: _Reading) -> None:
@@ -197,6 +207,7 @@ class InferenceFront:
                 self._run_workflow(exchange, reading)
             case _:
                 status, document = self._about.page(target)
+                exchange.keep_alive = exchange.keep_alive and status < 400
                 self._respond(exchange, status, [_JSON], torchserve_json(document))
 
     def _row(self, exchange: Exchange, reading: _Reading) -> list[RequestPart]:
@@ -211,8 +222,9 @@ class InferenceFront:
         target = reading.target
         request = self._request(exchange, target, self._ids.draw(), row)
         call = _Call(self, exchange, reading, request, self._clock())
-        if reading.timeout_s is not None:
-            call.deadline = call.queued_at + reading.timeout_s
+        if reading.terms is not None:
+            call.deadline = reading.terms.ends_at(call.queued_at, time.time)
+            call.priority = reading.terms.priority
         try:
             self._inference.start(call, target.name, target.version)
         except MarServeError as error:
@@ -246,9 +258,7 @@ class InferenceFront:
         )
         if not name:
             raise InvalidInput("Parameter model_name is required.")
-        named = _Reading(
-            replace(target, name=name), reading.kind, reading.origin, reading.timeout_s
-        )
+        named = _Reading(replace(target, name=name), reading.kind, reading.origin, reading.terms)
         self._infer(exchange, named, row)
 
     def _run_workflow(self, exchange: Exchange, reading: _Reading) -> None:
@@ -352,8 +362,10 @@ class InferenceFront:
             headers.append(("Retry-After", str(refused.retry_after_s)))
         if refused.status == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
-        exchange.keep_alive = False
-        self._respond(exchange, refused.status, headers, fault_body(refused), request_id, reading)
+        if refused.reason is None:
+            exchange.keep_alive = False  # as TorchServe does, and its clients expect
+        body = fault_body(refused)
+        self._respond(exchange, refused.status, headers, body, request_id, reading)
 
     def _respond(
         self,
@@ -364,7 +376,6 @@ class InferenceFront:
         request_id: str = "",
         reading: _Reading | None = None,
     ) -> None:
-        exchange.keep_alive = exchange.keep_alive and status < 400
         length = len(body) if has_body(status) else None
         request_id = request_id or self._ids.draw()
         head = self._heads.any(status, headers, request_id, length, exchange.keep_alive)

@@ -42,9 +42,11 @@ class PortTokens:
         self.notes: tuple[str, ...] = ()
         """What an operator should be told at the start."""
         self._static = frozenset(static or ())
+        self._reach = _reach(config)
+        self._trust_client_headers = config.trust_client_headers
         self._enforced = frozenset(
             port
-            for port, only_this_machine in _reach(config).items()
+            for port, only_this_machine in self._reach.items()
             if is_enforced(
                 config.token_authorization,
                 # whoever reaches management can load code; a port for predictions is opened to
@@ -108,6 +110,15 @@ class PortTokens:
         if self._tokens is None or port not in self._enforced:
             return None
         return self._tokens.guard(_SCOPES[port])
+
+    def trusts_clients(self, port: str) -> bool:
+        """Whether to believe what clients of a port say of themselves and of their requests.
+
+        Unless the operator says: where they have shown a token, or are on this machine.
+        """
+        if self._trust_client_headers is not None:
+            return self._trust_client_headers
+        return port in self._enforced or self._reach[port]
 
     @property
     def has_keys(self) -> bool:

@@ -242,7 +242,13 @@ class Ports:
             About(served.inference, directory, served.health, __version__, oip),
             served.bus,
             time.monotonic,
-            FrontOptions(config.max_request_bytes, cors, oip, authorize),
+            FrontOptions(
+                config.max_request_bytes,
+                cors,
+                oip,
+                authorize,
+                self._tokens.trusts_clients(INFERENCE),
+            ),
             directory.only_startup_model,
             served.workflows,
         )
@@ -276,6 +282,7 @@ class Ports:
                 config,
                 tokens[0],
                 certificate,
+                self._tokens.trusts_clients("grpc_inference"),
             ),
             grpc.management_port(sockets[1], plane, bus, clock, config, tokens[1], certificate),
         ]

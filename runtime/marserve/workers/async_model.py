@@ -17,7 +17,7 @@ import msgspec
 
 from marserve.workers import outcomes
 from marserve.workers.frames import PONG, Decoder, Frame, encode
-from marserve.workers.loaded_model import piece, prepare
+from marserve.workers.loaded_model import deadlines, piece, prepare
 from marserve.workers.messages import (
     Batch,
     BatchItem,
@@ -88,7 +88,7 @@ class AsyncModel:
                     return
                 batch = self._batches.decode(frame.meta)
                 [item] = batch.items
-                task = self._loop.create_task(self._answer(batch.id, item, frame.buffers))
+                task = self._loop.create_task(self._answer(batch, item, frame.buffers))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -103,9 +103,9 @@ class AsyncModel:
             return [frame]
         return [] if count else None
 
-    async def _answer(self, batch_id: int, item: BatchItem, buffers: memoryview) -> None:
+    async def _answer(self, batch: Batch, item: BatchItem, buffers: memoryview) -> None:
         started = time.monotonic()
-        context, (body, extra) = await self._run(batch_id, item, buffers)
+        context, (body, extra) = await self._run(batch, item, buffers)
         body = bytes(body)  # other tasks of the handler may change it meanwhile
         await asyncio.sleep(0)  # pieces that the handler has just sent go first
         metrics = outcomes.told_metrics(context.metrics.drain())
@@ -114,12 +114,12 @@ class AsyncModel:
         ran_out = failed is not None and failed.kind is FailureKind.OUT_OF_MEMORY
         handler_s = time.monotonic() - started
         result = Result(
-            batch_id, handler_s, [len(body)], extras, metrics, ran_out_of_memory=ran_out
+            batch.id, handler_s, [len(body)], extras, metrics, ran_out_of_memory=ran_out
         )
         self._send(FrameKind.RESULT, result, [body])
 
     async def _run(
-        self, batch_id: int, item: BatchItem, buffers: memoryview
+        self, batch: Batch, item: BatchItem, buffers: memoryview
     ) -> tuple[Context, ItemAnswer]:
         context = self._context
         has_streamed = False
@@ -127,13 +127,15 @@ class AsyncModel:
         def send_intermediate(results: list[Any], of: Context) -> None:
             nonlocal has_streamed
             has_streamed = True
-            result, bodies = piece(batch_id, results, of, 1, self._load)
+            result, bodies = piece(batch.id, results, of, 1, self._load)
             copies = [bytes(body) for body in bodies]  # they are the handler's again at once
             self._loop.call_soon_threadsafe(self._send, FrameKind.PIECE, result, copies)
 
         try:
             context = copy.deepcopy(self._context)
             context.begin_batch([item.id], [headers(item)])
+            if batch.left_s is not None:
+                context.deadlines = tuple(deadlines(batch, time.monotonic()).values())
             context.send_intermediate = send_intermediate
             outputs = await self._handle(rows([item], buffers, self._load.decode_input), context)
         except (SystemExit, KeyboardInterrupt):

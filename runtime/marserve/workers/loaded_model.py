@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class LoadedModel:
         self._has_streamed = False
         self._first = 0
         """Of the batch, the row with which the handler's run begins."""
+        self._deadlines: dict[str, float] = {}
         self._entry.initialize(self._context)
         self._context.send_intermediate = self._send_intermediate
 
@@ -114,6 +116,9 @@ class LoadedModel:
         self._out_of_memory_at = 0
         self._ran_out_of_memory = False
         items = batch.items
+        self._deadlines = deadlines(batch, started)
+        if self._load.response_timeout_s is not None:
+            self._context.ends_at = started + self._load.response_timeout_s
         if len({(item.explain, item.describe) for item in items}) == 1:
             answers = self._run(items, buffers, 0)
         else:  # handlers ask the first row whether to predict or to explain
@@ -172,6 +177,8 @@ class LoadedModel:
         """Run the handler once."""
         context = self._context
         context.begin_batch([item.id for item in items], [headers(item) for item in items])
+        if self._deadlines:
+            context.deadlines = tuple(self._deadlines[item.id] for item in items)
         self._has_streamed = False
         try:
             outputs = self._handle(made, context)
@@ -242,6 +249,16 @@ def piece(
     bodies = [body for body, _ in answers]
     sizes = [len(body) for body in bodies]
     return Result(batch_id, 0.0, sizes, extras, [], first=first), bodies
+
+
+def deadlines(batch: Batch, now: float) -> dict[str, float]:
+    """Until when the clients of a batch wait, by request id; empty where none of them says so."""
+    if batch.left_s is None:
+        return {}
+    return {
+        item.id: inf if left_s is None else now + left_s
+        for item, left_s in zip(batch.items, batch.left_s, strict=True)
+    }
 
 
 def mark_finished(context: Context, outputs: Sequence[object]) -> None:

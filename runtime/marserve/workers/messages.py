@@ -72,6 +72,8 @@ class Load(msgspec.Struct, array_like=True, frozen=True):
     """Compute with so many; None: somebody else has decided."""
     is_idempotent: bool = True
     """Whether a request may be run again after its batch has failed."""
+    response_timeout_s: float | None = None
+    """Whoever runs a batch for longer is ended; None: nobody is."""
 
 
 class Threads(msgspec.Struct, array_like=True, frozen=True):
@@ -106,6 +108,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 
     id: int
     items: list[BatchItem]
+    left_s: list[float | None] | None = None
+    """How long each client still waits; None: this one, or each of them, does not say. Seconds
+    left, as the clocks of two processes need not agree."""
 
 
 # --- worker to server -----------------------------------------------------------------------------

@@ -367,9 +367,12 @@ class Worker:
             batch.timer = self._loop.call_at(due, self._timed_out, batch)
         items = [_item(job.request, [], True) for job in jobs[:known]]
         buffers: list[bytes] = []
+        is_limited = False
         for job in jobs[known:] if known else jobs:
             job.attempts += 1
             job.dispatched_at = now
+            if job.deadline is not None:
+                is_limited = True
             request = job.request
             parts = []
             for name, kind, body in request.parts:
@@ -378,7 +381,11 @@ class Worker:
             items.append(_item(request, parts, False))
         self._is_taken_alone = is_alone
         assert self._channel is not None
-        self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
+        if is_limited:
+            left_s = [None if job.deadline is None else job.deadline - now for job in jobs]
+            self._channel.send(FrameKind.BATCH, (batch_id, items, left_s), buffers)
+        else:
+            self._channel.send(FrameKind.BATCH, (batch_id, items), buffers)
 
     def unsent(self) -> frozenset[int]:
         """`id` of those jobs, of the ones it has, that never fully left for it."""

@@ -166,3 +166,38 @@ def test_empty_lists_and_objects_stay_on_one_line():
 def test_refused_tokens_have_torchserves_status_where_that_is_asked(error, expected):
     told = fault(error)
     assert (told.status, told.type) == expected
+
+
+@given(
+    st.text('aé"\\/\x00\n\x1b\x85\u2028\udc80😀', max_size=50), st.sampled_from([None, "memory"])
+)
+def test_an_errors_body_is_printed_as_any_other_document(message, reason):
+    document = {"code": 507, "type": "T", "message": message}
+    if reason is not None:
+        document["reason"] = reason
+    assert fault_body(Fault(507, "T", message, reason=reason)) == torchserve_json(document)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "retry_after_s"),
+    [
+        (errors.QueueFull("m", 1, 2), 503, "queue_full", 2),
+        (errors.QueueBytesFull("m", 1, 2), 503, "queue_bytes", 2),
+        (errors.NoWorkers("m", None), 503, "no_workers", None),
+        (errors.NoWorkers("m", None, "no file", retry_after_s=6), 503, "no_workers", 6),
+        (errors.NoWorkers("m", None, purpose="describe"), 503, None, None),
+        (errors.DeadlineUnreachable("late"), 504, "deadline_unreachable", None),
+        (errors.DeadlineExceeded("late"), 504, None, None),
+        (errors.MemoryLow(1, 2), 507, "memory", 2),
+        (errors.Shed("gone", 2), 503, "shedding", 2),
+        (errors.QuotaExceeded(1.0, 2), 429, "quota", 2),
+        (errors.NoJobTicket("busy", 2), 503, "no_ticket", 2),
+        (errors.ShuttingDown("bye"), 503, "closing", 1),
+    ],
+)
+def test_what_is_not_served_says_why_in_a_word_and_when_to_come_back(
+    error, status, reason, retry_after_s
+):
+    got = fault(error)
+    assert (got.status, got.reason, got.retry_after_s) == (status, reason, retry_after_s)
+    assert json.loads(fault_body(got)).get("reason") == reason

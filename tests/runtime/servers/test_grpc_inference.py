@@ -84,17 +84,12 @@ VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundExcepti
             request("idle"),
             f"{errors.NoWorkers('idle', None).message}\nInternalServerException.()",
         ),
-        (
-            request("full"),
-            f"{errors.QueueFull('full', 7, 1).message}\nInternalServerException.()",
-        ),
     ],
 )
 def test_what_is_not_taken_is_refused_in_torchserves_words(method, asked, description):
     async def main():
         async with serving() as served:
             served.data.refuses["idle"] = errors.NoWorkers("idle", None)
-            served.data.refuses["full"] = errors.QueueFull("full", 7, 1)
             call = getattr(served.inference, method)(asked)
             if method == "StreamPredictions":
                 call = anext(aiter(call))

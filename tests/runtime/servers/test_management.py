@@ -165,7 +165,8 @@ OUTCOMES = [
         "POST",
         "/models?url=late.mar",
         503,
-        error_body(503, "ServiceUnavailableException", "The server is being stopped."),
+        error_body(503, "ServiceUnavailableException", "The server is being stopped.")
+        | {"reason": "closing"},
     ),
     ("POST", "/models?url=m.mar&runtime=PYTHON", 400, bad("Invalid RuntimeType value: PYTHON")),
     (

@@ -96,3 +96,20 @@ def test_with_keys_of_the_operator_alone_there_is_no_key_file(tmp_path):
     tokens.start()
     assert list(tmp_path.iterdir()) == []
     tokens.authorize("management")(f"Bearer {STATIC}")
+
+
+@pytest.mark.parametrize(
+    ("text", "trusted"),
+    [
+        ("", ["inference", "grpc_inference"]),
+        (OPEN, ["grpc_inference"]),
+        ("grpc_inference_address=0.0.0.0\n", ["inference"]),
+        (OPEN + "disable_token_authorization=false\n", ["inference", "grpc_inference"]),
+        (OPEN + "trust_client_headers=true\n", ["inference", "grpc_inference"]),
+        ("trust_client_headers=false\n", []),
+    ],
+)
+def test_clients_are_believed_that_have_a_token_or_are_on_this_machine(text, trusted, tmp_path):
+    tokens = PortTokens(config(text), tmp_path)
+    ports = ("inference", "grpc_inference")
+    assert [port for port in ports if tokens.trusts_clients(port)] == trusted
