@@ -103,7 +103,8 @@ def test_a_hostile_document_is_refused_or_harmless(text, is_taken, audited):
     finally:
         watching[0] = False
     assert seen == []
-    assert cpu_s(text) < MAX_ONE_S
+    # measured by itself: the hook takes time
+    assert cpu_s(text) < MAX_ONE_S or cpu_s(text) < MAX_ONE_S
 
 
 @pytest.mark.parametrize(
@@ -120,13 +121,9 @@ def test_no_document_takes_much_memory(text):
 
 
 def cpu_s(text: bytes) -> float:
-    """The faster of two: other processes share the machine."""
-    times = []
-    for _ in range(2):
-        began = time.process_time()
-        read(text)
-        times.append(time.process_time() - began)
-    return min(times)
+    began = time.process_time()
+    read(text)
+    return time.process_time() - began
 
 
 def test_a_document_of_many_values_ends_at_the_limit():
