@@ -8,7 +8,7 @@ from __future__ import annotations
 from marserve.protocols.management_api import API_DESCRIPTION, GET_API_DESCRIPTION
 from marserve.protocols.operations import Operation, Parameter, Shape
 
-_PREDICTED = (200, 400, 404, 413, 500, 503, 504, 507)
+_PREDICTED = (200, 400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504, 507)
 
 
 def _calls(id: str, path: str, summary: str, *more_paths: str) -> Operation:

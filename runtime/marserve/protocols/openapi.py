@@ -256,6 +256,8 @@ _WORDS = {
     408: "What the model was doing did not end in time.",
     409: "This is registered already.",
     413: "The body is too large.",
+    422: "Requests like this one have ended workers before.",
+    429: "This client asks for more than its share.",
     500: "A worker failed.",
     501: "Not offered by this server.",
     503: "No worker can answer now.",

@@ -6,7 +6,9 @@ import re
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
+from marserve.errors import Kind
 from marserve.protocols import inference_api, management_api, openapi
+from marserve.protocols.faults import ROWS
 from marserve.servers import routes
 
 DOCUMENTS = {
@@ -172,3 +174,17 @@ def test_tokens_and_the_open_inference_protocol_are_described_where_they_are_ser
     assert "/token" in DOCUMENTS["management with tokens"]["paths"]
     assert "/v2/health/live" not in DOCUMENTS["inference"]["paths"]
     assert "/v2/health/live" in DOCUMENTS["inference with OIP"]["paths"]
+
+
+def test_whatever_a_prediction_can_fail_with_is_described():
+    """A kind of error that requests meet belongs into the document."""
+    met = {
+        *(Kind.INVALID_INPUT, Kind.MODEL_NOT_FOUND, Kind.REQUEST_TOO_LARGE, Kind.QUEUE_FULL),
+        *(Kind.NO_WORKERS, Kind.DEADLINE_EXCEEDED, Kind.HANDLER_FAILED, Kind.WORKER_DIED),
+        *(Kind.POISON_REQUEST_REFUSED, Kind.QUOTA_EXCEEDED, Kind.MEMORY_LOW, Kind.OUT_OF_MEMORY),
+        *(Kind.TOKEN_MISSING, Kind.TOKEN_REFUSED),
+    }
+    responses = openapi.inference_api("1")["paths"]["/predictions/{model_name}"]["post"][
+        "responses"
+    ]
+    assert {str(ROWS[kind].status) for kind in met} <= responses.keys()
