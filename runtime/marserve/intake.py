@@ -205,7 +205,10 @@ class Intake:
         fixed_s, each_s, limit = batcher.learned()
         ahead = max(0, batcher.ahead_of(job.priority) - without)
         lanes = pool.ready * self._lanes
-        wait_s = expected_wait_s(ahead, limit, fixed_s + each_s * limit, lanes, pool.has_idle)
+        wait_s = expected_wait_s(
+            *(ahead, limit, fixed_s + each_s * limit, lanes, pool.has_idle),
+            slow_batch_s=batcher.slow_s(limit),
+        )
         return wait_s, batcher.slow_s(min(limit, ahead + 1) if wait_s else 1)
 
     def _rival(self, job: Job, load: Load) -> Job | None:
