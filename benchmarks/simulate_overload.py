@@ -107,7 +107,8 @@ def simulate(crowd: Crowd, discipline: str, seconds: float, seed: int) -> Outcom
             return True
         service = window.service
         batch_s = service.expected_s(SIZE)
-        wait_s = expected_wait_s(len(window), SIZE, batch_s, 1, is_idle)
+        slow_s = service.slow_s(SIZE)
+        wait_s = expected_wait_s(len(window), SIZE, batch_s, 1, is_idle, slow_s)
         own_s = service.slow_s(min(SIZE, len(window) + 1) if wait_s else 1)
         return wait_s + own_s <= crowd.patience_s
 

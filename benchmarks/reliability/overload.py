@@ -194,7 +194,7 @@ def _slowest(
     return Outcome(
         f"{name} p{100 * share:g}",
         len(latencies_s),
-        f"<= {bar_ms:g} ms",
+        f"<= {bar_ms:g} ms, or twice what an idle server takes",
         f"{took_ms:.1f} ms",
         took_ms <= max(bar_ms, 2.0 * quiet_ms),
         f"pings of the idle server {quiet_ms:.1f} ms",

@@ -163,14 +163,13 @@ class Intake:
                 raise self._error(refused, load, version_named)
         self._limit(job)
         self._batcher.submit(job)
-        if rival is not None:
-            assert isinstance(self._batcher, Batcher)
-            self._batcher.withdraw(rival)
         if self._quota is not None:
             self._quota.spend(job.client, job.queued_at)
         if self._pool.wanted == 0:
             self._on_asleep()
-        if rival is not None:  # last: whoever gets an answer may ask again at once
+        if (
+            rival is not None
+        ):  # leaves the queue as it is answered; last, as it may ask again at once
             self._on_shed(1)
             rival.resolve(self._shed())
 
@@ -206,7 +205,10 @@ class Intake:
         fixed_s, each_s, limit = batcher.learned()
         ahead = max(0, batcher.ahead_of(job.priority) - without)
         lanes = pool.ready * self._lanes
-        wait_s = expected_wait_s(ahead, limit, fixed_s + each_s * limit, lanes, pool.has_idle)
+        wait_s = expected_wait_s(
+            *(ahead, limit, fixed_s + each_s * limit, lanes, pool.has_idle),
+            slow_batch_s=batcher.slow_s(limit),
+        )
         return wait_s, batcher.slow_s(min(limit, ahead + 1) if wait_s else 1)
 
     def _rival(self, job: Job, load: Load) -> Job | None:

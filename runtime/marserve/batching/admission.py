@@ -84,18 +84,25 @@ def refusal(load: Load) -> Refusal | None:
 
 
 def expected_wait_s(
-    ahead: int, batch_size: int, batch_s: float, workers: int, is_idle: bool
+    ahead: int,
+    batch_size: int,
+    batch_s: float,
+    workers: int,
+    is_idle: bool,
+    slow_batch_s: float = 0.0,
 ) -> float:
     """After how long a worker should take a request that `ahead` others are before.
 
-    `batch_s`: what a full batch of `batch_size` takes. The wait is for the batches before that of
-    the request, and for what the workers do now, unless one `is_idle`: that is reckoned as one more
-    batch, because it may have begun just now. 0 while nothing is known.
+    `batch_s`: what a full batch of `batch_size` takes; `slow_batch_s`: what it may well take. The
+    wait is for the batches before that of the request, and for what the workers do now, unless one
+    `is_idle`: that is reckoned as one more batch, a slow one, because it may have begun just now.
+    0 while nothing is known.
     """
     if batch_s <= 0.0 or workers <= 0:
         return 0.0
-    batches = ahead // batch_size + (0 if is_idle else 1)
-    return _MARGIN * batches * batch_s / workers
+    usual_s = _MARGIN * batch_s
+    running_s = 0.0 if is_idle else max(usual_s, slow_batch_s)
+    return (ahead // batch_size * usual_s + running_s) / workers
 
 
 def retry_after_s(depth: int, answered_per_s: float, roll: float) -> int:

@@ -233,11 +233,6 @@ class Batcher:
             return None
         return self._window.line.youngest(lambda one: (one.priority, one.client) == victim)
 
-    def withdraw(self, job: Job) -> None:
-        """Take a request that waits out of the queue, for others to answer."""
-        job.on_closed = None
-        self._closed(job)
-
     def ahead_of(self, priority: int) -> int:
         """How many leave before a request of this class that comes now."""
         suspects = self.depth - len(self._window.line)

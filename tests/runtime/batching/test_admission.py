@@ -90,6 +90,16 @@ def test_the_wait_is_for_the_batches_before_and_for_what_runs(
 @given(
     st.integers(0, 10**6), st.integers(1, 512), st.floats(0, 1e3), st.integers(0, 64), st.booleans()
 )
+def test_the_batch_that_runs_may_be_a_slow_one(ahead, size, batch_s, workers, is_idle):
+    wait_s = expected_wait_s(ahead, size, batch_s, workers, is_idle)
+    slow_s = expected_wait_s(ahead, size, batch_s, workers, is_idle, slow_batch_s=3.0 * batch_s)
+    more_s = 0.0 if is_idle or not workers else 1.9 * batch_s / workers
+    assert slow_s == pytest.approx(wait_s + more_s)
+
+
+@given(
+    st.integers(0, 10**6), st.integers(1, 512), st.floats(0, 1e3), st.integers(0, 64), st.booleans()
+)
 def test_the_wait_never_shrinks_with_the_queue(ahead, size, batch_s, workers, is_idle):
     now_s = expected_wait_s(ahead, size, batch_s, workers, is_idle)
     assert 0.0 <= now_s <= expected_wait_s(ahead + 1, size, batch_s, workers, is_idle)
