@@ -230,6 +230,7 @@ class Opener:
             threads_for=self._threads_for if launcher is None else lambda workers: None,
             sequence_headers=headers if settings.sequence_batching else None,
             round_size=round_size,
+            may_retry=settings.idempotent and not settings.sequence_batching,
             wear=WearLimits(settings.recycle_after_requests, settings.recycle_above_mb),
             load_gate=self._load_gate,
         )

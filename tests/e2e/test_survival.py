@@ -140,10 +140,10 @@ def test_a_worker_killed_from_outside_makes_nobody_a_suspect(deadly, crowd, tmp_
     assert ends(deadly, "eight")["killed"] == 1
 
 
-def test_poison_is_no_crash_loop(deadly):
+def test_poison_is_no_crash_loop(deadly, crowd):
     """F09: a client with nothing but poison cannot switch a model off."""
-    for number in range(5):
-        assert deadly.predict("eight", f"segv poison {number}".encode()).status == 500
+    poisons = crowd(lambda i: deadly.predict("eight", f"segv poison {i}".encode()), 12)
+    assert [reply.status for reply in poisons.join()] == [500] * 12
 
     assert deadly.predict("eight", b"still here").status == 200
     assert figure(deadly, "version_failing") == 0

@@ -390,6 +390,7 @@ class DeploymentMachine(RuleBasedStateMachine):
             self.run(self._settle())
             for asked in self.ledger.values():
                 assert asked.replies or asked.is_abandoned, f"{asked.name} was lost"
+            self.run(self._prove_it_serves())
             self.everybody_has_at_most_one_answer_and_it_is_their_own()
             self.nobody_is_executed_more_often_than_promised()
             self.nobody_pays_for_another_s_poison()
@@ -413,6 +414,13 @@ class DeploymentMachine(RuleBasedStateMachine):
             await self._wait(0.2)
             if not any(one.job and one.job.is_open for one in self.ledger.values()):
                 return
+
+    async def _prove_it_serves(self) -> None:
+        """Whatever happened before, the next request is answered."""
+        await self._ask("plain", 1)
+        await self._settle()
+        [reply] = self.ledger[f"r{next(self.names) - 1}"].replies
+        assert isinstance(reply, Answer), reply
 
     async def _close(self) -> None:
         closing = asyncio.ensure_future(self.deployment.close(1.0))

@@ -54,6 +54,10 @@ class Ending:
     """Which of its version's ends this is, counted from 1; 0: nobody counts."""
     is_of_load: bool = False
     """The model was not loaded yet."""
+    is_in_question: bool = False
+    """It had requests, which are now tried alone: one of them is to blame, or an answer follows."""
+    is_of_trial: bool = False
+    """It was such a trial."""
 
     @property
     def is_expected(self) -> bool:

@@ -168,17 +168,16 @@ class Lifecycle:
             self._making_room = None
         if ending.is_expected:
             self._failures.pop(worker, None)
+        elif ending.is_of_trial:  # there is an end to those: it is not made to wait
+            self._vacant.append(_Vacancy(worker, now))
         else:
             failures = self._failures[worker] = self._failures.get(worker, 0) + 1
             self._vacant.append(_Vacancy(worker, now + delay_s(failures, roll)))
             self._restarts.died(ending, now)
         return self._converge(now)
 
-    def explained(
-        self, workers: Iterable[str], numbers: Iterable[int], now: float
-    ) -> list[Instruction]:
-        """These ends, of these workers, were the fault of a request: nobody need wait for them."""
-        self._restarts.explained(numbers)
+    def explained(self, workers: Iterable[str], now: float) -> list[Instruction]:
+        """These workers ended through the fault of a request: nobody need wait for them."""
         names = set(workers)
         for name in names:
             self._failures.pop(name, None)

@@ -301,9 +301,9 @@ class Pool:
             self._has_room_again(worker)
 
     def explained(self, ends: Collection[int]) -> None:
-        """These ends of workers were the fault of a request: they say nothing of the version."""
+        """These ends of workers were the fault of a request: the next ones need not wait."""
         names = {name for number in ends if (name := self._ended.get(number)) is not None}
-        self._carry_out(self._lifecycle.explained(names, ends, time.monotonic()))
+        self._carry_out(self._lifecycle.explained(names, time.monotonic()))
         self._workers_changed()
 
     def _give(self, worker: Worker, jobs: list[Job], is_alone: bool = False) -> None:

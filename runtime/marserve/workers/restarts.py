@@ -3,14 +3,13 @@
 The first replacement comes at once, then after at most 0.5, 1, 2 … up to 30 seconds: a share of
 that which chance decides, so that many do not come back together. A version whose workers keep
 dying, or cannot load, is tried with one worker (a probe) every 30 seconds, for ever: it never gives
-up, and never burns the machine. A death is unexplained until somebody says whose fault it was; one
-from outside, or of a request that was found guilty or took too long, is no reason to think ill of
-a version: clients could switch it off.
+up, and never burns the machine. Only deaths that nobody explains are a reason to think ill of a
+version: none from outside, none for requests that took too long, and none with requests that are
+then tried alone, as those are found guilty or answered. Otherwise clients could switch it off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 
 from marserve.workers.causes import Cause, Ending
@@ -47,7 +46,7 @@ class Restarts:
         """A worker ended unasked."""
         if ending.is_self_inflicted and ending.is_of_load:
             self._failed_loads += 1
-        elif ending.is_self_inflicted and ending.cause is not Cause.HUNG:
+        elif ending.is_self_inflicted and not _is_explained(ending):
             self._deaths[ending.number] = now
         self._deaths = {
             number: when for number, when in self._deaths.items() if when > now - _WINDOW_S
@@ -73,18 +72,16 @@ class Restarts:
         self._failed_loads = 0
         self.standing = Standing.SOUND
 
-    def explained(self, numbers: Iterable[int]) -> None:
-        """These deaths were the fault of a request."""
-        for number in numbers:
-            self._deaths.pop(number, None)
-        if self.standing is Standing.CRASH_LOOP and len(self._deaths) <= _MAX_DEATHS:
-            self.standing = Standing.SOUND
-
     def _suspend(self, standing: Standing, now: float) -> None:
         if self.standing is Standing.SOUND:
             self.suspended_at = now
             self.next_probe_at = now + PROBE_EVERY_S
         self.standing = standing
+
+
+def _is_explained(ending: Ending) -> bool:
+    """Whether requests are the reason, or their trial will tell."""
+    return ending.is_in_question or ending.cause is Cause.HUNG
 
 
 def delay_s(failures: int, roll: float = 1.0) -> float:

@@ -75,6 +75,8 @@ class WorkerPlan:
     """How its workers are shut in; None: only by what always holds."""
     round_size: int | None = None
     """Continuous batching: how many requests may run together, round after round."""
+    may_retry: bool = True
+    """Whether requests are tried again when their worker has died."""
     wear: WearLimits = NEVER_WORN
     """When a worker is replaced although it works."""
     load_gate: LoadGate | None = None
@@ -292,7 +294,14 @@ class Worker:
     def ending(self, number: int, has_oom_evidence: bool) -> Ending:
         """How it ended; of use once it has."""
         cause = cause_of(self.status, self._killed_for, has_oom_evidence)
-        return Ending(cause, self.cause or "stopped", number, is_of_load=not self.is_loaded)
+        return Ending(
+            cause,
+            self.cause or "stopped",
+            number,
+            is_of_load=not self.is_loaded,
+            is_in_question=self._plan.may_retry and bool(self._batches),
+            is_of_trial=self._is_taken_alone and bool(self._batches),
+        )
 
     def stop(self) -> None:
         """End it: at once while it loads, else when its batch is done."""

@@ -1,5 +1,6 @@
 """When workers that keep dying are tried again: crash loops, failed loads, probes (F34, F42)."""
 
+from dataclasses import replace
 from itertools import count, pairwise
 
 import pytest
@@ -78,16 +79,19 @@ def test_workers_that_are_killed_or_got_slow_requests_say_nothing_of_their_versi
     assert restarts.standing is Standing.SOUND
 
 
-def test_deaths_that_a_guilty_request_explains_do_not_count():
+def test_deaths_with_requests_that_are_tried_do_not_count():
     restarts = Restarts()
-    endings = [crash() for _ in range(6)]
-    for ending in endings:
-        restarts.died(ending, 1.0)
-    assert restarts.standing is Standing.CRASH_LOOP
-
-    restarts.explained([endings[0].number])
-
+    for number in range(50):
+        restarts.died(replace(crash(), is_in_question=True), number * 0.1)
     assert restarts.standing is Standing.SOUND
+
+
+def test_the_worker_of_a_trial_comes_back_at_once_however_often():
+    life = serving()
+    for _ in range(20):
+        ending = replace(crash(), is_in_question=True, is_of_trial=True)
+        assert spawned(life.ended("W-1", ending, 1.0)) == ["W-1"]
+        life.loaded("W-1", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -199,12 +203,11 @@ def test_who_cannot_load_beside_workers_that_serve_is_tried_every_thirty_seconds
 
 def test_a_poison_request_s_worker_comes_back_at_once():
     life = serving()
-    first, second = crash(), crash()
-    life.ended("W-1", first, 1.0)
+    life.ended("W-1", crash(), 1.0)
     life.loaded("W-1", 2.0)
-    assert spawned(life.ended("W-1", second, 2.0, 1.0)) == []
+    assert spawned(life.ended("W-1", crash(), 2.0, 1.0)) == []
 
-    assert spawned(life.explained(["W-1"], [first.number, second.number], 2.0)) == ["W-1"]
+    assert spawned(life.explained(["W-1"], 2.0)) == ["W-1"]
     assert life.failures == 0
 
 
