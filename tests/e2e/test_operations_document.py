@@ -1,9 +1,11 @@
 """docs/operations.md: its commands run, its probes are served, its units start what there is."""
 
 import configparser
+import json
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -29,31 +31,34 @@ def folder(server):
     return server.root
 
 
-def test_the_commands_run_in_their_order(folder):
-    [block] = blocks("sh")
-    commands = block.split("\n")[:-1]
-    assert [command.split()[1] for command in commands] == ["start", "status", "restart", "stop"]
-    said = []
-    for command in [*commands, "marserve status"]:
-        words = [sys.executable, "-m", *command.split()]
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
-        said.append((done.returncode, done.stdout))
-    assert [code for code, _ in said] == [0, 0, 0, 0, 3], said
-    assert "it took over from pid" in said[2][1]
-    pid = re.search(r"runs \(pid (\d+)\)", said[2][1])[1]
-    assert said[3][1] == f"The server (pid {pid}) has stopped.\n"
+def run(folder, command):
+    words = [sys.executable, "-m", *command.split()]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
 
 
-def test_the_probes_are_paths_that_are_served(server):
-    server.pack("echo", "echo.py")
-    server.start(load_models="echo.mar")
+def probes():
     [block] = blocks("yaml")
     [container] = yaml.safe_load(block)["spec"]["containers"]
-    paths = {probe["httpGet"]["path"] for name, probe in container.items() if "Probe" in name}
-    assert paths == {"/healthz/ready", "/healthz/live"}
-    for path in paths:
-        assert server.call("GET", "inference", path).status == 200
-    assert server.call("GET", "inference", "/healthz/ready/echo").status == 200
+    return {probe["httpGet"]["path"] for name, probe in container.items() if "Probe" in name}
+
+
+def test_the_commands_run_in_their_order_and_the_probes_are_served(folder):
+    [block] = blocks("sh")
+    start, status, restart, stop = block.split("\n")[:-1]
+    assert probes() == {"/healthz/ready", "/healthz/live"}
+
+    assert run(folder, start).returncode == 0
+    found = json.loads(run(folder, f"{status} --json").stdout)
+    for path in (*probes(), "/healthz/ready/echo"):
+        with urllib.request.urlopen(found["addresses"]["inference"] + path) as answer:
+            assert answer.status == 200
+    restarted = run(folder, restart)
+    assert restarted.returncode == 0
+    assert f"it took over from pid {found['pid']}." in restarted.stdout
+    pid = re.search(r"runs \(pid (\d+)\)", restarted.stdout)[1]
+    assert run(folder, stop).stdout == f"The server (pid {pid}) has stopped.\n"
+    assert run(folder, status).returncode == 3
+    assert run(folder, restart).returncode == 3
 
 
 def test_the_units_start_commands_that_there_are():
