@@ -27,7 +27,7 @@ def test_a_version_is_switched_under_load_without_a_failure_and_without_a_stale_
     assert found.failures == []
     assert set(found.books.counts) == {OK}, found.books
     assert len(found.writes) == 13
-    assert len(found.books.answers) > 100
+    assert len(found.books.answers) > 20
     assert found.stale() == []
 
 
@@ -58,7 +58,7 @@ def test_workers_that_become_more_and_fewer_lose_no_request_that_runs(busy):
 
     assert set(tally.changes) <= {200, 202}, tally.words
     assert set(tally.requests) <= {200, 503}, tally.words
-    assert tally.requests[200] > 50
+    assert tally.requests[200] > 10
     if tally.requests[503]:
         assert b"has no worker to serve inference request" in tally.words[503]
 

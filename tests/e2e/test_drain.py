@@ -15,15 +15,8 @@ def echo(server):
     return server
 
 
-LOADS = [
-    Load(),
-    Load(fresh=4, kept=4, calls=2, idle=3, half=2),
-    Load(fresh=24, kept=8, idle=1, work_s=0.005),
-]
-
-
-@pytest.mark.parametrize("load", LOADS, ids=["idle", "some", "much"])
-def test_a_stop_under_load_resets_nobody_and_answers_all_it_has_accepted(echo, load):
+def test_a_stop_under_load_resets_nobody_and_answers_all_it_has_accepted(echo):
+    load = Load(fresh=12, kept=6, calls=2, idle=3, half=2, work_s=0.005)
     echo.start(load_models="echo.mar")
 
     stopped = asyncio.run(drain(echo, load, after_s=0.2))
@@ -31,10 +24,9 @@ def test_a_stop_under_load_resets_nobody_and_answers_all_it_has_accepted(echo, l
     counts = stopped.books.counts
     assert not {RESET, CUT, WRONG, PARTED} & set(counts), stopped.books
     assert stopped.exit_code == 0
-    assert stopped.took_s < 10.0
-    if load.fresh:
-        assert counts[OK] > 20
-        assert counts[NOT_ACCEPTED] >= load.fresh  # so it was stopped while they asked
+    assert stopped.took_s < 20.0
+    assert counts[OK] > 20
+    assert counts[NOT_ACCEPTED] >= load.fresh  # so it was stopped while they asked
     for got in stopped.halves:
         assert got.startswith(b"HTTP/1.1 200 ")
         assert got.endswith(b"half whole")

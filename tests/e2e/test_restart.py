@@ -1,7 +1,6 @@
 """F14: a restart refuses nobody and loses nothing, whether it works out or not."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -14,12 +13,20 @@ from chaos.callers import OK, Callers
 from chaos.restarts import restart
 
 
+@pytest.fixture(scope="module")
+def running(shared_server):
+    shared_server.pack("echo", "moody.py")
+    shared_server.pack("more", "version.py")
+    shared_server.start(load_models="echo.mar")
+    return shared_server
+
+
 @pytest.fixture
-def echo(server):
-    server.pack("echo", "moody.py")
-    server.pack("more", "version.py")
-    server.start(load_models="echo.mar")
-    return server
+def echo(running):
+    """It serves one model, and is left so, whichever process it is by then."""
+    yield running
+    if running.process is not None:
+        running.manage("DELETE", "/models/more")
 
 
 async def under_load(server, *restarts):
@@ -41,20 +48,20 @@ async def under_load(server, *restarts):
 def test_restarts_under_load_refuse_nobody_and_lose_nothing(echo):
     assert echo.manage("POST", "/models?url=more.mar&initial_workers=1").status == 200
     before, addresses = echo.process.pid, dict(echo.addresses)
+    keys = (echo.root / "key_file.json").read_bytes()
     done = []
 
-    books = asyncio.run(under_load(echo, *[lambda: done.append(restart(echo))] * 2))
+    books = asyncio.run(under_load(echo, lambda: done.append(restart(echo))))
 
-    assert [one.code for one in done] == [0, 0], done
-    assert [one.former_code for one in done] == [0, 0]
+    assert [(one.code, one.former_code) for one in done] == [(0, 0)], done
     assert set(books.counts) == {OK}, books
-    assert books.counts[OK] > 100
+    assert books.counts[OK] > 50
     assert echo.process.pid != before
     assert echo.addresses == addresses
     assert echo.predict("more").status == 200  # what was registered while it ran is there, too
     assert echo.manage("PUT", "/models/more?min_worker=1&synchronous=true").status == 200
-    left = {child.name() for child in psutil.process_iter() if child.pid == before}
-    assert left == set()
+    assert not psutil.pid_exists(before)
+    assert (echo.root / "key_file.json").read_bytes() == keys  # and so they stay good
 
 
 def test_a_restart_that_fails_leaves_the_server_as_it_was(echo):
@@ -71,6 +78,7 @@ def test_a_restart_that_fails_leaves_the_server_as_it_was(echo):
     assert set(books.counts) == {OK}, books
     assert echo.call("GET", "inference", "/healthz/ready").status == 200
     assert echo.manage("POST", "/models?url=more.mar&initial_workers=1").status == 200
+    (echo.store / "elsewhere.mar").rename(echo.store / "echo.mar")
 
 
 def test_while_a_successor_loads_changes_are_put_off_and_a_killed_one_changes_nothing(echo):
@@ -88,6 +96,17 @@ def test_while_a_successor_loads_changes_are_put_off_and_a_killed_one_changes_no
     )
 
 
+def test_the_socket_is_private_and_takes_no_nonsense(echo):
+    path = echo.root / "logs" / "marserve.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.connect(str(path))
+        stranger.send(b"\xff not what it expects")
+        stranger.settimeout(5.0)
+        assert stranger.recv(100) == b""
+    assert echo.predict("echo").status == 200
+
+
 def test_a_change_that_takes_too_long_puts_off_the_restart(echo, crowd):
     echo.pack("slow", "slow_load.py")
     before = len(echo.children())
@@ -100,36 +119,12 @@ def test_a_change_that_takes_too_long_puts_off_the_restart(echo, crowd):
         predecessor(echo.root / "logs", 0.2),
     ):
         pytest.fail("it handed over")
-    assert echo.manage("DELETE", "/models/echo").status == 200
-    assert echo.stop() == 0
-    registering.join()
-
-
-def test_the_socket_is_private_and_goes_with_the_server(echo):
-    path = echo.root / "logs" / "marserve.sock"
-    assert path.stat().st_mode & 0o777 == 0o600
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
-        stranger.connect(str(path))
-        stranger.send(b"\xff not what it expects")
-        stranger.settimeout(5.0)
-        assert stranger.recv(100) == b""
+    assert echo.manage("GET", "/models").status == 200
     assert echo.predict("echo").status == 200
-    assert echo.stop(signal.SIGTERM) == 0
+    path = echo.root / "logs" / "marserve.sock"
+    assert echo.stop() == 0  # which ends the registration, too
+    assert registering.join()[0].status == 503
     assert not path.exists()
-
-
-def test_keys_stay_good_over_a_restart(server):
-    server.pack("echo", "echo.py")
-    server.start(load_models="echo.mar", disable_token_authorization="false")
-    keys = json.loads((server.root / "key_file.json").read_text())
-    bearer = {"Authorization": f"Bearer {keys['inference']['key']}"}
-    assert server.call("POST", "inference", "/predictions/echo", b"x", bearer).status == 200
-
-    assert restart(server).code == 0
-
-    assert json.loads((server.root / "key_file.json").read_text()) == keys
-    assert server.call("POST", "inference", "/predictions/echo", b"x", bearer).status == 200
-    assert server.call("POST", "inference", "/predictions/echo", b"x").status == 401
 
 
 ACTIVATE = """

@@ -322,3 +322,32 @@ def test_the_operator_is_told_where_the_keys_are(file, tokens):
     assert first.startswith("Token authorization is on")
     assert second == f"Key file located at {file}"
     assert tokens.announcement(False)[0] != first
+
+
+def test_a_successor_goes_on_with_the_keys_of_the_server_before_it(tmp_path):
+    """F14: whoever holds a key need not hear of a restart."""
+    former = Tokens(tmp_path / "one.json", 3600.0)
+    successor = Tokens(tmp_path / "two.json", 3600.0)
+    with pytest.raises(TokenRefused):
+        successor.check(Scope.INFERENCE, f"Bearer {_key(former, 'inference')}")
+
+    successor.adopt(former.document())
+
+    assert successor.document() == former.document()  # with the time at which they expire
+    for scope in Scope:
+        successor.check(scope, f"Bearer {_key(former, scope.value)}")
+
+
+def test_a_key_that_the_operator_has_set_anew_is_not_replaced_by_the_former_one(tmp_path):
+    former = Tokens(tmp_path / "one.json", None)
+    static = {Scope.INFERENCE: "x" * 32}
+    successor = Tokens(tmp_path / "two.json", None, static=static)
+
+    successor.adopt(former.document())
+
+    successor.check(Scope.INFERENCE, f"Bearer {'x' * 32}")
+    successor.check(Scope.MANAGEMENT, f"Bearer {_key(former, 'management')}")
+
+
+def _key(tokens, name):
+    return json.loads(tokens.document())[name]["key"]
