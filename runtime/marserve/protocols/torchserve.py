@@ -32,6 +32,10 @@ _FORM = b"application/x-www-form-urlencoded"
 _MAX_PARTS = 1000
 _PIECE_BYTES = 1 << 16
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+MAX_PART_HEAD_BYTES = 8 * 1024
+"""Of the headers of one part; parsing larger ones takes seconds."""
+_LINE_END = re.compile(rb"[^\S\r\n]*[\r\n]")
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _BINARY = "application/octet-stream"
 _BOUNDARY = re.compile(
     rb'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE
@@ -136,6 +140,7 @@ def _unescaped(text: bytes) -> bytes:
 
 
 def _multipart(boundary: bytes, body: bytes) -> list[RequestPart]:
+    _check_part_heads(boundary, body)
     decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
     found: list[RequestPart] = []
     name, kind, chunks = "", "", list[bytes]()
@@ -163,6 +168,28 @@ def _events(decoder: MultipartDecoder, body: bytes) -> Iterator[Event]:
         decoder.receive_data(piece)
         while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
             yield event
+
+
+def _check_part_heads(boundary: bytes, body: bytes) -> None:
+    """Refuse what would be parsed for long, before any of it is.
+
+    Raises:
+        InvalidInput: there are too many parts, or one has large headers.
+    """
+    delimiter, count, at = b"--" + boundary, 0, -1
+    while (at := body.find(delimiter, at + 1)) >= 0:
+        ends = _LINE_END.match(body, at + len(delimiter))
+        if ends is None or (at and body[at - 1] not in b"\r\n"):
+            continue  # it stands in the middle of something
+        count += 1
+        if count > _MAX_PARTS:
+            raise InvalidInput(f"The form has more than {_MAX_PARTS} parts.")
+        start = ends.end() - 1
+        end = start + MAX_PART_HEAD_BYTES
+        if len(body) > end and not _BLANK_LINE.search(body, start, end):
+            raise InvalidInput(
+                f"The headers of a part of the form have more than {MAX_PART_HEAD_BYTES} bytes."
+            )
 
 
 def _part_name(event: Field | File) -> str:
