@@ -8,7 +8,7 @@ import psutil
 import pytest
 from disconnecting import PHASES, Prey, leave
 from grpc_client import INFERENCE, Stub
-from running_server import Crowd
+from running_server import Crowd, Server, end
 
 from marserve.protocols.pb.inference_pb2 import PredictionsRequest
 
@@ -16,10 +16,14 @@ COUNT = 60
 TIMEOUT_S = 30.0
 
 
-def started(server, **settings):
-    server.pack("echo", "echo.py")
-    server.pack("streams", "streamer.py")
-    server.start(load_models="echo.mar,streams.mar", batch_size=4, **settings)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    one = Server(tmp_path_factory.mktemp("disconnects"))
+    one.pack("echo", "echo.py")
+    one.pack("streams", "streamer.py")
+    one.start(load_models="echo.mar,streams.mar", batch_size=4)
+    yield one
+    end(one)
 
 
 def restarts(server):
@@ -52,7 +56,6 @@ def received(connection, until):
 
 
 def test_clients_that_go_away_in_any_phase_leave_nothing_behind(server):
-    started(server)
     prey = Prey(
         server.address("inference"),
         server.address("grpc_inference"),
@@ -74,7 +77,6 @@ def test_clients_that_go_away_in_any_phase_leave_nothing_behind(server):
 
 def test_streams_of_both_protocols_in_one_batch_get_their_pieces(server, tmp_path):
     """They are run apart, for one of them might ask for explanations."""
-    started(server)
     gate = tmp_path / "gate"
     pids = server.pids("streams")
     with (
@@ -97,7 +99,6 @@ def test_streams_of_both_protocols_in_one_batch_get_their_pieces(server, tmp_pat
 
 def test_a_stream_that_is_cut_after_its_first_piece_looks_cut(server):
     """F43: HTTP has no last chunk, gRPC a status."""
-    started(server)
     for body in (b"2 raise", b"2 die"):
         with server.raw() as connection:
             connection.sendall(asked(body))
