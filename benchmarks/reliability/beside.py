@@ -43,18 +43,28 @@ class Beside:
 
 
 async def beside(
-    echo: EchoServer, per_s: float, quiet_s: float, attack: Callable[[], Awaitable[object]]
+    echo: EchoServer,
+    per_s: float,
+    quiet_s: float,
+    attack: Callable[[], Awaitable[object]],
+    prepare: Callable[[], Awaitable[object]] | None = None,
 ) -> Beside:
-    """Ask `per_s` times a second, alone for `quiet_s`, then while `attack` goes on."""
+    """Ask `per_s` times a second, alone for `quiet_s`, then while `attack` goes on.
+
+    What is asked while `prepare` goes on in between does not count.
+    """
     load = OpenLoop(echo.ledger, echo.http, "echo", cycle((PLAIN,), 1), per_s)
     await load.start()
     await asyncio.sleep(1.0)
     start = len(echo.ledger)
     await asyncio.sleep(quiet_s)
-    middle = len(echo.ledger)
+    middle = after = len(echo.ledger)
+    if prepare is not None:
+        await prepare()
+        after = len(echo.ledger)
     await attack()
     await load.finish()
-    before, during = list(echo.ledger.rows(start))[: middle - start], list(echo.ledger.rows(middle))
+    before, during = list(echo.ledger.rows(start))[: middle - start], list(echo.ledger.rows(after))
     return Beside(_p99(before), _p99(during), len(during), sum(row.status != 200 for row in during))
 
 

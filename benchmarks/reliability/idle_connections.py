@@ -36,17 +36,16 @@ def run(budget: Budget) -> list[Outcome]:
             shares = (count // 2, count - count // 2)
             held: list[Attackers] = []
 
-            async def attack() -> None:
+            async def come() -> None:
                 before = memory().rss
                 held.extend([await Attackers.start("idle", echo.http, share) for share in shares])
                 ready = [await one.told(60.0) for one in held]
                 figures["ready"] = sum(one.get("ready", 0) for one in ready)
                 await asyncio.sleep(1.0)
                 figures["kib_each"] = (memory().rss - before) / 1024 / count
-                await asyncio.sleep(_LOAD_S)
 
             try:
-                others = await beside(echo, PER_S, 5.0, attack)
+                others = await beside(echo, PER_S, 5.0, lambda: asyncio.sleep(_LOAD_S), come)
                 began = time.monotonic()
                 stopped = asyncio.to_thread(_stop, echo)
                 closed = asyncio.gather(*(one.told(30.0) for one in held))
