@@ -407,7 +407,7 @@ def test_what_is_no_request_is_refused(served, case):
 
 def streamed(served: Target, body: bytes, version: bytes = b"1.1") -> tuple[list[bytes], bytes]:
     """The lines of the head, less those that every answer has, and everything behind it."""
-    asked = b"POST /predictions/streamer HTTP/%s\r\nContent-Length: %d\r\n\r\n" % (
+    asked = b"POST /predictions/streamer HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (
         version,
         len(body),
     )

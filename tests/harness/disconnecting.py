@@ -1,4 +1,4 @@
-"""Clients that go away: in each phase of a request, over HTTP and gRPC, politely or with a reset."""
+"""Clients that go away: in each phase of a request, over HTTP and gRPC, with a reset or without."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Client:
 
     async def go(self, phase: str) -> None:
         """Connect, get as far as `phase`, and leave."""
-        protocol, _, name = phase.partition(" ")
+        protocol = phase.partition(" ")[0]
         address = self.prey.http if protocol == "http" else self.prey.grpc
         self.reader, self.writer = await asyncio.open_connection(*address)
         try:

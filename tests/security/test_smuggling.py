@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 
 import mutation
-from running_server import Server, end
+from running_server import Server
 from smuggling_corpus import CANARY, CASES, Case
 
 from marserve.servers.request_reader import RequestReader
@@ -71,14 +71,6 @@ def test_every_case_is_served_or_refused_whatever_the_reads_are(step):
 # --- real ports -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("smuggling")).start()
-    assert server.failed is None, server.failed
-    yield server
-    end(server)
-
-
 def _answers(server: Server, port: str, case: Case) -> list[int]:
     """The statuses that come back until the connection ends."""
     with server.raw(port) as connection:
@@ -96,9 +88,9 @@ def _answers(server: Server, port: str, case: Case) -> list[int]:
 
 
 @pytest.mark.parametrize("port", PORTS)
-def test_every_port_answers_each_case_alike(server, port):
+def test_every_port_answers_each_case_alike(open_server, port):
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda case: _answers(server, port, case), CASES))
+        found = list(pool.map(lambda case: _answers(open_server, port, case), CASES))
 
     for case, statuses in zip(CASES, found, strict=True):
         if case.body is None:

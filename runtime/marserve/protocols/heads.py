@@ -17,15 +17,22 @@ _MORE_COMES: Header = (STREAM_NEXT, "true")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 _PHRASE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,256}")
-_MAX_HANDLER_HEADERS = 64
+MAX_HANDLER_HEADERS = 64
+MAX_HANDLER_HEADER_BYTES = 16 * 1024
 _OURS = frozenset(
     {
         "cache-control",
         "connection",
         "content-length",
+        "date",
         "expires",
         "keep-alive",
         "pragma",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "server",
         "te",
         "trailer",
         "transfer-encoding",
@@ -124,8 +131,12 @@ def _checked(answer: Answer) -> list[Header]:
     if not _PHRASE.fullmatch(answer.phrase or ""):
         raise HandlerFailed("The handler chose a reason phrase with forbidden characters.")
     headers = [h for h in answer.headers or [] if h[0].lower() not in _OURS]
-    if len(headers) > _MAX_HANDLER_HEADERS:
-        raise HandlerFailed(f"The handler set more than {_MAX_HANDLER_HEADERS} headers.")
+    if len(headers) > MAX_HANDLER_HEADERS:
+        raise HandlerFailed(f"The handler set more than {MAX_HANDLER_HEADERS} headers.")
+    if sum(len(name) + len(value) for name, value in headers) > MAX_HANDLER_HEADER_BYTES:
+        raise HandlerFailed(
+            f"The handler set headers of more than {MAX_HANDLER_HEADER_BYTES} bytes."
+        )
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise HandlerFailed(f"The handler set a header {name[:80]!r} that HTTP cannot carry.")

@@ -7,9 +7,11 @@ is found out once for all requests that repeat it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +32,8 @@ from marserve.servers.routes import Operation, Routes, Target, is_public
 
 _log = logging.getLogger("marserve.servers")
 _MAX_CACHED_TARGETS = 1024
+_LARGE_FORM_BYTES = 256 * 1024
+_FORM_READERS = 2
 _MAX_WARNED = 1024
 _INFER = Operation.INFER  # reading it off the enum takes longer than comparing with it
 _JSON: Header = ("content-type", "application/json")
@@ -147,6 +151,7 @@ class InferenceFront:
         self._routes = Routes(options.open_inference_protocol)
         self._targets: dict[tuple[bytes, bytes], Target] = {}
         self._warned: set[str] = set()
+        self._readers: ThreadPoolExecutor | None = None
 
     def on_request(self, exchange: Exchange) -> None:
         """Serve one exchange, now or when its answer is there."""
@@ -156,7 +161,9 @@ class InferenceFront:
             reading = exchange.head.reading
             if not isinstance(reading, _Reading):
                 reading = self._read(exchange)
-            if reading.target.operation is _INFER:
+            if reading.kind is None and len(exchange.body) > _LARGE_FORM_BYTES:
+                self._read_aside(exchange, reading)
+            elif reading.target.operation is _INFER:
                 self._infer(exchange, reading, self._row(exchange, reading))
             else:
                 self._serve_other(exchange, reading)
@@ -202,9 +209,9 @@ class InferenceFront:
         target = reading.target
         match target.operation:
             case Operation.INVOKE:
-                self._invoke(exchange, reading)
+                self._invoke(exchange, reading, self._row(exchange, reading))
             case Operation.WORKFLOW:
-                self._run_workflow(exchange, reading)
+                self._run_workflow(exchange, reading, self._row(exchange, reading))
             case _:
                 status, document = self._about.page(target)
                 exchange.keep_alive = exchange.keep_alive and status < 400
@@ -217,6 +224,35 @@ class InferenceFront:
             row = torchserve.parts(exchange.header(b"content-type"), exchange.body)
         query = reading.target.query
         return torchserve.with_query(query, row) if query else row
+
+    def _read_aside(self, exchange: Exchange, reading: _Reading) -> None:
+        """Take a large form apart in a thread: it may take a second, and others go on meanwhile."""
+        readers = self._readers
+        if readers is None:
+            readers = self._readers = ThreadPoolExecutor(_FORM_READERS, "form")
+        gone: list[bool] = []
+        exchange.on_gone = lambda: gone.append(True)
+        rows = asyncio.get_running_loop().run_in_executor(readers, self._row, exchange, reading)
+
+        def serve(_: asyncio.Future[list[RequestPart]]) -> None:
+            exchange.on_gone = None
+            if gone:
+                return
+            try:
+                row = rows.result()
+                match reading.target.operation:
+                    case Operation.INFER:
+                        self._infer(exchange, reading, row)
+                    case Operation.INVOKE:
+                        self._invoke(exchange, reading, row)
+                    case Operation.WORKFLOW:
+                        self._run_workflow(exchange, reading, row)
+                    case _:
+                        self._serve_other(exchange, reading)
+            except Exception as error:  # noqa: BLE001  every exchange gets an answer
+                self._fail(exchange, None, fault(error))
+
+        rows.add_done_callback(serve)
 
     def _infer(self, exchange: Exchange, reading: _Reading, row: list[RequestPart]) -> None:
         target = reading.target
@@ -248,8 +284,7 @@ class InferenceFront:
             call.abandon()
             self._bus.publish(RequestAbandoned(name, call.request.id))
 
-    def _invoke(self, exchange: Exchange, reading: _Reading) -> None:
-        row = self._row(exchange, reading)
+    def _invoke(self, exchange: Exchange, reading: _Reading, row: list[RequestPart]) -> None:
         target = reading.target
         name = (
             torchserve.text_of(target.query, "model_name")
@@ -261,12 +296,12 @@ class InferenceFront:
         named = _Reading(replace(target, name=name), reading.kind, reading.origin, reading.terms)
         self._infer(exchange, named, row)
 
-    def _run_workflow(self, exchange: Exchange, reading: _Reading) -> None:
+    def _run_workflow(self, exchange: Exchange, reading: _Reading, row: list[RequestPart]) -> None:
         target = reading.target
         if self._workflows is None:
             raise WorkflowNotFound(f"Workflow not found: {target.name}")
         request_id = self._ids.draw()
-        request = self._request(exchange, target, request_id, self._row(exchange, reading))
+        request = self._request(exchange, target, request_id, row)
 
         def reply_to(reply: Reply) -> None:
             try:

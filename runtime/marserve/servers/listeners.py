@@ -10,6 +10,7 @@ from pathlib import Path
 
 from marserve.addresses import Address
 from marserve.errors import PortInUse
+from marserve.servers.holder import said
 
 _BACKLOG = 2048
 
@@ -57,8 +58,9 @@ def _bound(name: str, address: Address, path: Path | None) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
+        cause = said(error, _family(address), address.port if path is None else address.path)
         raise PortInUse(
-            f"{address.url} ({name}_address) cannot be opened: {error.strerror}. "
+            f"{address.url} ({name}_address) cannot be opened: {cause}. "
             f"Stop what listens there, or set another {name}_address."
         ) from error
     return sock

@@ -21,13 +21,12 @@ class Verdict(Enum):
 class Pace:
     """Of one connection; asked about once a second."""
 
-    __slots__ = ("_body_of", "_from", "_had_bytes")
+    __slots__ = ("_body_of", "_from")
 
     def __init__(self) -> None:
         self._body_of = -1.0
         """Which body is being timed, by when its request began."""
         self._from = 0.0
-        self._had_bytes = 0
 
     def restart(self) -> None:
         """The client was not read from; what it could not send is not held against it."""
@@ -51,8 +50,8 @@ class Pace:
     def _is_slow(self, reader: RequestReader, now: float, timeouts: Timeouts) -> bool:
         """Whether a body comes more slowly than anybody means to send one."""
         if self._body_of != reader.since:
-            self._body_of, self._from, self._had_bytes = reader.since, now, reader.body_bytes
-        age_s, come_bytes = now - self._from, reader.body_bytes - self._had_bytes
+            self._body_of, self._from = reader.since, now
+        age_s = now - self._from
         expected_bytes = (age_s - timeouts.body_grace_s) * timeouts.body_bytes_per_s
         most_s = max(timeouts.whole_body_s, reader.max_body_bytes / timeouts.large_body_bytes_per_s)
-        return come_bytes < expected_bytes or age_s > most_s
+        return reader.body_bytes < expected_bytes or age_s > most_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 
 from marserve.errors import PortInUse
+from marserve.servers.holder import said
 
 
 def reserved(name: str, host: str, port: int) -> socket.socket:
@@ -24,7 +25,7 @@ def reserved(name: str, host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise in_use(name, host, port, error.strerror or "") from error
+        raise in_use(name, host, port, said(error, family, port)) from error
     return sock
 
 

@@ -2,6 +2,7 @@
 it must end, and never raises."""
 
 import asyncio
+import atexit
 from typing import Any
 
 from marserve.protocols import h2_frames as h2
@@ -75,6 +76,7 @@ class _Stream(H2Stream):
 
 
 _loop = asyncio.new_event_loop()
+atexit.register(_loop.close)
 
 
 def _open(connection: Any, stream_id: int, understood: Any) -> Any:

@@ -153,7 +153,8 @@ def test_a_head_says_exactly_what_the_handler_set_or_is_refused(status, phrase, 
 
 SERVERS = {
     "cache-control", "connection", "content-length", "expires", "keep-alive", "pragma", "te",
-    "trailer", "transfer-encoding", "upgrade", "x-request-id",
+    "trailer", "transfer-encoding", "upgrade", "x-request-id", "date", "server",
+    "proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "proxy-connection",
 }  # fmt: skip
 
 

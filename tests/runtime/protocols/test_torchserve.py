@@ -1,6 +1,7 @@
 """TorchServe's inference API: what bodies, queries and headers become."""
 
 import time
+import tracemalloc
 from urllib.parse import parse_qsl
 
 import pytest
@@ -424,3 +425,28 @@ def test_a_form_of_nothing_but_escapes_holds_nobody_up():
     began = time.process_time()
     assert parts(FORM, body) == [("a", "", b"A" * (2 << 20))]
     assert time.process_time() - began < 0.25
+
+
+PIECES = st.sampled_from([b"%", b"4", b"1", b"+", b"&", b"=", b"%e9", b"a"])
+
+
+@given(st.binary(max_size=40) | st.lists(PIECES).map(b"".join))
+def test_a_query_is_read_as_the_library_reads_it(query):
+    """SEC-13: the library is not used because it takes sixty times the memory of the text."""
+    wanted = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    found = {
+        name.encode("latin-1").decode("utf-8", "replace"): value.encode("latin-1")
+        for name, value in wanted
+    }
+
+    assert {name: value for name, _, value in query_parts(query)} == found
+
+
+def test_the_memory_that_a_form_of_escapes_takes_is_bounded():
+    for escape in (b"%", b"%4", b"%zz", b"+"):
+        body = b"a=" + escape * (1_000_000 // len(escape))
+        tracemalloc.start()
+        parts(FORM, body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < 20 * len(body), escape

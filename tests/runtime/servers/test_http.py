@@ -1,6 +1,7 @@
 """A listening port: it accepts, looks after slow clients by itself, and ends in order."""
 
 import asyncio
+import json
 import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from marserve.servers.exchange import Timeouts
 from marserve.servers.http import HttpServer
+from marserve.servers.room import Room
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 IMPATIENT = Timeouts(idle_s=0.2, head_s=0.2, body_s=0.2, write_s=0.2)
@@ -55,11 +57,12 @@ class Front:
 
 
 @asynccontextmanager
-async def serving(timeouts=None, max_body_bytes=1000, tls=None):
+async def serving(timeouts=None, max_body_bytes=1000, tls=None, **more):
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     front = Front()
-    more = {} if timeouts is None else {"timeouts": timeouts}
+    if timeouts is not None:
+        more["timeouts"] = timeouts
     server = HttpServer(sock, max_body_bytes, front.on_request, front.on_refused, tls=tls, **more)
     address = sock.getsockname()
     await server.start()
@@ -344,5 +347,39 @@ def test_a_port_can_be_a_unix_socket(run, tmp_path):
             await front.gone.wait()
         await server.stop(0.0)
         path.unlink(missing_ok=True)
+
+    run(scenario)
+
+
+# --- room (F24, F27) ------------------------------------------------------------------------------
+
+
+def test_when_all_places_are_taken_the_idle_make_room_and_then_nobody_does(run):
+    async def scenario():
+        room = Room(2)
+        async with (
+            serving(room=room) as (_, front, address),
+            connected(address) as (idle, to_idle),
+            connected(address) as (_, to_busy),
+        ):
+            to_idle.write(REQUEST)
+            await idle.readuntil(b"ok")
+            to_busy.write(REQUEST.replace(b"/a", b"/later"))
+            kept = await front.kept
+            async with connected(address) as (third, to_third):
+                assert await idle.read() == b""  # it made room
+                to_third.write(b"GET /a HTTP/1.1\r\n")  # it has begun something
+                while len(room) != 2:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.05)
+                async with connected(address) as (fourth, to_fourth):
+                    to_fourth.write(REQUEST)
+                    told = await fourth.read()
+                assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                assert json.loads(told.partition(b"\r\n\r\n")[2])["code"] == 503
+                to_third.write(b"Host: x\r\n\r\n")
+                assert (await third.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+            answer(kept)
+            assert room.turned_away == 1
 
     run(scenario)
