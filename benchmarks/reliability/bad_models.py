@@ -18,6 +18,7 @@ from chaos.changes import Tally, ask_meanwhile
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 300.0
 MOST = 200
 _EACH_S = 0.6
 _WAYS = ("raises", "imports", "crashes", "exits", "memory", "hangs")

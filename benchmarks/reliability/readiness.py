@@ -20,6 +20,7 @@ from budget import Budget
 from outcome import Outcome
 from standalone import standalone
 
+RELEASE_S = 900.0
 MOST = 1000
 _EACH_S = 0.6
 _PATIENCE_S = 20.0

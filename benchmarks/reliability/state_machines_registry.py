@@ -22,6 +22,7 @@ from outcome import Outcome
 from registry_machine import RegistryMachine
 from standalone import standalone
 
+RELEASE_S = 600.0
 MOST = 2000
 _EACH_S = 0.15
 _AT_ONCE = 50

@@ -125,7 +125,7 @@ def test_models_that_did_not_load_are_warned_of(shell):
 def test_a_server_that_refuses_gives_its_reason(shell):
     code, out, err = shell.start(mode="refuse")
     assert (code, out) == (1, "")
-    assert err == "marserve: Port 8080 is taken by another process.\n"
+    assert err.splitlines()[-1] == "marserve: Port 8080 is taken by another process."
     assert not shell.run_file.exists()
 
 
