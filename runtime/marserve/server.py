@@ -105,7 +105,8 @@ def serve(
     with ExitStack() as stack:
         tokens = PortTokens(config, Path.cwd(), static_keys(config))
         if predecessor is None:
-            inherited = Inherited([("", sock) for sock in manager.sockets()], is_kept=True)
+            passed = [("", sock) for sock in manager.sockets()]
+            inherited = Inherited(passed, is_kept=bool(passed))
         else:
             inherited = Inherited(predecessor.sockets, is_kept=predecessor.offer.is_kept)
             tokens.adopt(predecessor.offer.keys)

@@ -123,6 +123,8 @@ OUR_OWN_KEYS = {
     "token_for_metrics",
     "pre_drain",
     "drain_timeout",
+    "max_connections",
+    "max_connections_per_client",
 }
 
 
