@@ -295,7 +295,7 @@ class Zygote:
 
     def _wake_if_deaf(self, was_woken: bool) -> None:
         self._deaf_check = None
-        if self.is_gone or not self._has_unread():
+        if self.is_gone or not (self._has_unread() or self._is_stopped()):
             return
         if was_woken:
             _log.error("the process that starts workers does nothing any more and is ended")
@@ -308,6 +308,13 @@ class Zygote:
     def _has_unread(self) -> bool:
         count = fcntl.ioctl(self._control, termios.TIOCOUTQ, bytes(4))
         return int.from_bytes(count, sys.byteorder) > 0
+
+    def _is_stopped(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b")")[2].split()[0] in (b"T", b"t")
 
     def _readable(self) -> None:
         while True:
