@@ -76,7 +76,7 @@ def refused(title, url, message, their_status, their_body=ANY, told=None, parame
     return on_management(
         f"POST /models?url={url}{parameters}",
         400,
-        error(400, kind or "InvalidModelException", message),
+        Subset(code=400, type=kind or "InvalidModelException", message=message),
         title=title,
         differs=Differs(why, status=their_status, body=their_body, told=told),
         after=(on_management("DELETE /models/odd", ANY),),  # where TorchServe has registered it
