@@ -8,7 +8,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h11
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,28 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 import mutation
 from running_server import Server
 from smuggling_corpus import CANARY, CASES, Case
+from two_readers import Told, by_h11, by_ours
 
 from marserve.servers.request_reader import RequestReader
 
 PORTS = ("inference", "management", "metrics")
 MUTANTS = 2000
-
-
-class Told:
-    """What a reader makes of bytes: bodies of requests, and how it was refused."""
-
-    def __init__(self):
-        self.served = []
-        self.refused = []
-
-    def on_request(self, head, body):
-        self.served.append((head.method, head.target, body))
-
-    def on_refused(self, status):
-        self.refused.append(status)
-
-    def on_expect(self):
-        pass
 
 
 def told_of(*reads):
@@ -103,50 +86,10 @@ def test_every_port_answers_each_case_alike(open_server, port):
 # --- another reader -------------------------------------------------------------------------------
 
 
-def _by_h11(data: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Target and body of the first request, and what is left; None: not accepted, or not whole."""
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(data)
-    target, body = b"", b""
-    try:
-        while True:
-            match connection.next_event():
-                case h11.Request() as request:
-                    target = bytes(request.target)
-                case h11.Data() as piece:
-                    body += bytes(piece.data)
-                case h11.EndOfMessage():
-                    return target, body, connection.trailing_data[0]
-                case _:
-                    return None
-    except h11.RemoteProtocolError:
-        return None
-
-
-def _by_ours(data: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """As `_by_h11`; what is left is found by giving it less and less."""
-
-    class First(Told):
-        def on_request(self, head, body):
-            super().on_request(head, body)
-            reader.end()
-
-    told = First()
-    reader = RequestReader(1 << 20, told)
-    for at in range(len(data)):
-        reader.feed(data[at : at + 1], 0.0)
-        if told.served:
-            _, target, body = told.served[0]
-            return target, body, data[at + 1 :]
-        if told.refused:
-            return None
-    return None
-
-
 def _disagreements(inputs):
     both = 0
     for data in inputs:
-        ours, theirs = _by_ours(data), _by_h11(data)
+        ours, theirs = by_ours(data), by_h11(data)
         if ours is not None and theirs is not None:
             both += 1
             assert ours == theirs, data
@@ -165,4 +108,4 @@ def test_h11_frames_mutants_that_both_accept_in_the_same_way():
 
 
 def test_the_canary_is_a_request_to_h11_too():
-    assert _by_h11(CANARY) == (b"/canary", b"", b"")
+    assert by_h11(CANARY) == (b"/canary", b"", b"")

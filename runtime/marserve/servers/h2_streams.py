@@ -329,12 +329,17 @@ class H2Streams:
     # --- streams ----------------------------------------------------------------------------------
 
     def reset(self, stream: H2Stream, code: ErrorCode) -> None:
-        """End a stream at once, and tell both sides."""
+        """End a stream at once, and tell both sides. The client's doing, as if it had reset it.
+
+        Raises:
+            ConnectionBroken: it has done that too often.
+        """
         self.output.write(h2.rst_stream(stream.stream_id, code))
         self._remember(stream.stream_id)
         stream.is_ended = True
         self._close(stream)
         stream.gone()
+        self._lose_patience()
 
     def refuse_all(self) -> None:
         """The server ends: every stream is answered with that."""

@@ -24,10 +24,12 @@ class Guest(Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether its client waits for nothing, and has begun nothing."""
+        ...
 
     @property
     def quiet_since(self) -> float:
         """When something was heard of it last."""
+        ...
 
     def make_room(self) -> None:
         """End, as far as the client is concerned without a reason."""

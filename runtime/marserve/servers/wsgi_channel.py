@@ -67,7 +67,7 @@ class _Refused:
 class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
     """Has the application see what it would see behind the event loop."""
 
-    request: _Request
+    request: Any
 
     def get_environment(self) -> WSGIEnvironment:
         assert self.request.exchange is not None
@@ -77,7 +77,7 @@ class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
 class _RefusalTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
     """Answers what never reached the application (garbage, too large) in the house's form."""
 
-    request: _Request
+    request: Any
     channel: Any
     response_headers: Any
 
@@ -119,12 +119,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
 
     addr: Any
     adj: Any
-    requests: list[_Request]
+    requests: Any
     requests_lock: Any
     outbuf_lock: Any
+    _flush_some: Any
     server: Any
     socket: Any
-    parser_class = _Request
+    parser_class: Any = _Request
     task_class = _Task
     error_task_class = _RefusalTask
     was_refused = False

@@ -449,4 +449,4 @@ def test_the_memory_that_a_form_of_escapes_takes_is_bounded():
         parts(FORM, body)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak_bytes < 20 * len(body), escape
+        assert peak_bytes < 16 * len(body), escape

@@ -367,6 +367,17 @@ BROKEN = {
         b"".join(headers(n) + h2_frames.rst_stream(n, 8) for n in range(1, 2 * PATIENCE + 9, 2)),
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
+    "streams that we are made to reset": (  # CVE-2025-8671
+        b"".join(headers(n) + h2_frames.window_update(n, 0) for n in range(1, 2 * PATIENCE + 9, 2)),
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
+    "streams whose windows grow too large": (
+        b"".join(
+            headers(n) + h2_frames.window_update(n, h2_frames.MAX_WINDOW)
+            for n in range(1, 2 * PATIENCE + 9, 2)
+        ),
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
     "very many echoes": (
         h2_frames.ping(bytes(8), is_answer=False) * (PATIENCE + 1),
         ErrorCode.ENHANCE_YOUR_CALM,
