@@ -22,6 +22,10 @@ _GATHER_S = 0.0003
 """For so long, requests are read that are there already, before a free worker gets a batch."""
 
 
+_ROUNDING_S = 1e-9
+"""Added and subtracted, a time-out may come out a little less: who is due must not be due again."""
+
+
 class Learned(NamedTuple):
     """A batch of n requests takes about `fixed_s + each_s · n`, and n is at most `limit`."""
 
@@ -337,8 +341,9 @@ class Batcher:
         self._expiry = None
         now = time.monotonic()
         error = too_late(self._timeout_s)
-        late = self._left(self._window.drop_before(now - self._timeout_s))
-        count = len(late) + self._suspects.expire(now - self._timeout_s, error)
+        moment = now - self._timeout_s + _ROUNDING_S
+        late = self._left(self._window.drop_before(moment))
+        count = len(late) + self._suspects.expire(moment, error)
         if count:
             self._on_late(count)
         for job in late:
