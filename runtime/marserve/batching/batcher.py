@@ -18,6 +18,8 @@ from marserve.batching.window import Limits, Window
 from marserve.errors import DeadlineExceeded, MarServeError, Shed
 from marserve.request import Job
 
+_ROUNDING_S = 1e-6
+"""`now` may be `since + timeout`, and `now - timeout` still less than `since`, by a last bit."""
 _GATHER_S = 0.0003
 """For so long, requests are read that are there already, before a free worker gets a batch."""
 
@@ -337,8 +339,9 @@ class Batcher:
         self._expiry = None
         now = time.monotonic()
         error = too_late(self._timeout_s)
-        late = self._left(self._window.drop_before(now - self._timeout_s))
-        count = len(late) + self._suspects.expire(now - self._timeout_s, error)
+        latest = now - self._timeout_s + _ROUNDING_S
+        late = self._left(self._window.drop_before(latest))
+        count = len(late) + self._suspects.expire(latest, error)
         if count:
             self._on_late(count)
         for job in late:
