@@ -145,7 +145,7 @@ def test_what_was_received_is_answered_abandoned_or_in_flight() -> None:
     "more",
     [
         {"descriptors": Counter({"socket": 4})},
-        {"threads": 5},
+        {"threads": 9},
         {"processes": 6},
         {"zombies": 1},
         {"shared_memory": frozenset({"psm_1"})},

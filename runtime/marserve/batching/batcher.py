@@ -18,12 +18,10 @@ from marserve.batching.window import Limits, Window
 from marserve.errors import DeadlineExceeded, MarServeError, Shed
 from marserve.request import Job
 
+_ROUNDING_S = 1e-6
+"""`now` may be `since + timeout`, and `now - timeout` still less than `since`, by a last bit."""
 _GATHER_S = 0.0003
 """For so long, requests are read that are there already, before a free worker gets a batch."""
-
-
-_ROUNDING_S = 1e-9
-"""Added and subtracted, a time-out may come out a little less: who is due must not be due again."""
 
 
 class Learned(NamedTuple):

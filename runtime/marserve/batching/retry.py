@@ -61,7 +61,8 @@ def may_repeat(request: Request, is_idempotent: bool) -> bool:
 
 
 def _is_guilty(job: Job, loss: Loss) -> bool:
-    if job.deaths_alone >= _DEATHS_ALONE:
-        return True
     is_last = job.attempts >= MAX_ATTEMPTS
+    # who kills all workers at once hits a request twice before the first death is known
+    if job.deaths_alone >= _DEATHS_ALONE and (is_last or loss.is_self_inflicted):
+        return True
     return loss.is_self_inflicted and (is_last or job.is_known_poison)

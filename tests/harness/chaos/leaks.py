@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+_SLACK = {"threads": 4}
+"""Pools of threads that are bounded fill up as they are used."""
 _NUMBER = re.compile(r"(?<![0-9a-zA-Z])[0-9]{2,7}(?![0-9a-zA-Z])")
 
 
@@ -40,7 +42,7 @@ class Holdings:
             found["descriptors"] = ", ".join(f"{n} more {kind}" for kind, n in extra.items())
         for name in ("threads", "processes", "zombies", "temporary"):
             was, is_ = getattr(before, name), getattr(self, name)
-            if is_ > was:
+            if is_ > was + _SLACK.get(name, 0):
                 found[name] = f"{is_} instead of {was}"
         new = self.shared_memory - before.shared_memory
         if new:

@@ -23,6 +23,9 @@ def job(attempts=1, deaths_alone=0, streamed=False, known=False, headers=()):
         (job(1), KILL, False, Fate.TOGETHER),
         (job(1, 1), KILL, True, Fate.TOGETHER),
         (job(2), KILL, False, Fate.ALONE),
+        # both workers killed at once: two deaths alone, and neither says anything
+        (job(2, 2), KILL, True, Fate.ALONE),
+        (job(3, 2), KILL, True, Fate.GUILTY),
         # a crash: alone at once, and guilty after two deaths alone
         (job(1), CRASH, False, Fate.ALONE),
         (job(1, 1), CRASH, True, Fate.ALONE),
