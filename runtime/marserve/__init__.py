@@ -1,3 +1,3 @@
 """MarServe: serves model archives over HTTP. Import what you need from the modules below."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
