@@ -273,13 +273,14 @@ class Pool:
         name = self._designation.choose(
             self._lifecycle.states(), lambda name: workers[name].in_flight == 0
         )
-        if name is None or not workers[name].is_loaded:
+        worker = None if name is None else workers.get(name)  # it may be about to be started
+        if name is None or worker is None or not worker.is_loaded:
             return None
-        if workers[name].in_flight == 0 and workers[name] in self._idle:
+        if worker.in_flight == 0 and worker in self._idle:
             self._reserved = None
             return name
         self._reserved = name
-        self._forget_idle(workers[name])
+        self._forget_idle(worker)
         return None
 
     def send_alone(self, worker: str, jobs: list[Job]) -> None:
