@@ -61,7 +61,7 @@ def main() -> None:
     missed = 0
     for one in chosen:
         _say(began, f"{one.name}: {one.about}")
-        found = run_scenario(one, budgets[one.name], given.seed, began)
+        found = run_scenario(one, budgets[one.name], given.seed, began, given.n)
         missed += sum(not outcome["passed"] for outcome in found)
         reliability_report.merge(one.name, found, given.seed)  # kept even if a later one hangs
     _say(began, f"{missed} bars missed" if missed else "all bars met")
@@ -75,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="instead of the tier's")
     parser.add_argument("--only", help="scenarios, separated by commas")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--n", type=int, help="exactly so many trials of each, as the time allows")
     parser.add_argument("--list", action="store_true", help="say which scenarios there are")
     return parser.parse_args()
 
@@ -89,11 +90,14 @@ def _chosen(known: Sequence[Scenario], only: str | None) -> list[Scenario]:
     return [one for one in known if one.name in names]
 
 
-def run_scenario(one: Scenario, time_s: float, seed: int, began: float) -> list[dict[str, Any]]:
+def run_scenario(
+    one: Scenario, time_s: float, seed: int, began: float, n: int | None = None
+) -> list[dict[str, Any]]:
     """Its outcomes; one that says so, if it could not run to its end."""
     with tempfile.TemporaryDirectory(prefix="marserve-chaos-run-") as folder:
         into = Path(folder) / "outcomes.json"
-        command = (FOLDER / "one.py", one.path, f"{time_s:g}", str(seed), into)
+        command = [FOLDER / "one.py", one.path, f"{time_s:g}", str(seed), into]
+        command += [] if n is None else [n]
         process = subprocess.Popen(
             [sys.executable, "-u", *map(str, command)],
             stdout=subprocess.PIPE,

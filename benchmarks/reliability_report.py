@@ -58,7 +58,7 @@ def _kept() -> list[Entry]:
 
 def markdown(entries: Sequence[Entry], has_drawing: bool) -> str:
     """The page."""
-    met = sum(entry["passed"] for entry in entries)
+    met = sum(_mark(entry) == "met" for entry in entries)
     text = [
         f"# {_TITLE}",
         "",
@@ -86,13 +86,19 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         "| --- | --- | --- | --- | ---: | --- | --- |",
     ]
     for entry in entries:
-        mark = "met" if entry["passed"] else "**missed**"
         cells = (
-            *(mark, entry["property"], entry["bar"], entry["figure"], f"{entry['n']:,}"),
+            *(_mark(entry), entry["property"], entry["bar"], entry["figure"], f"{entry['n']:,}"),
             *(entry["proves"], f"{entry['version']}, {entry['date']}"),
         )
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return lines
+
+
+def _mark(entry: Entry) -> str:
+    """Nothing is met by not having been tried."""
+    if not entry["passed"]:
+        return "**missed**"
+    return "met" if entry["n"] else "not tried"
 
 
 def drawing(entries: Sequence[Entry]) -> str:

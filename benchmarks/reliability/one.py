@@ -1,4 +1,4 @@
-"""Runs one scenario in a process of its own for `chaos.py`: `python one.py FILE SECONDS SEED INTO`.
+"""Runs one scenario by itself for `chaos.py`: `python one.py FILE SECONDS SEED INTO [N]`.
 
 Its progress goes to standard output, its outcomes as JSON into a file.
 """
@@ -17,8 +17,8 @@ from outcome import as_outcomes
 from standalone import line
 
 
-def main(path: Path, seconds: float, seed: int, into: Path) -> None:
-    """Run it."""
+def main(path: Path, seconds: float, seed: int, into: Path, n: int | None = None) -> None:
+    """Run it, with exactly `n` trials if that is given."""
     # by its path, and under a name of its own: a scenario may be called like any other module
     spec = importlib.util.spec_from_file_location(f"scenario_{path.stem}", path)
     assert spec is not None
@@ -27,7 +27,7 @@ def main(path: Path, seconds: float, seed: int, into: Path) -> None:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     began = time.monotonic()
-    outcomes = as_outcomes(module.run(Budget(seconds, None, seed)))
+    outcomes = as_outcomes(module.run(Budget(seconds, n, seed)))
     for outcome in outcomes:
         print(line(outcome), flush=True)
     took_s = round(time.monotonic() - began, 1)
@@ -36,4 +36,10 @@ def main(path: Path, seconds: float, seed: int, into: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(
+        Path(sys.argv[1]),
+        float(sys.argv[2]),
+        int(sys.argv[3]),
+        Path(sys.argv[4]),
+        int(sys.argv[5]) if len(sys.argv) > 5 else None,
+    )
