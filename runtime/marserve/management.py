@@ -274,10 +274,17 @@ class Management:
             DefaultVersionInUse: it is the default one, and there are others.
         """
         self._refuse_when_closing()
-        ref = self._versions.wanted.resolve(name, version)
-        url = self._versions.wanted[ref].url
+        url = ""
+
+        def change(wanted: Wanted) -> Wanted:
+            # resolved when its turn comes: the change before may have made another the default
+            nonlocal url
+            ref = wanted.resolve(name, version)
+            url = wanted[ref].url
+            return wanted.remove(ref)
+
         with self._gate.passed():
-            await self._versions.commit(lambda wanted: wanted.remove(ref))
+            await self._versions.commit(change)
             await self._versions.converge()
             await self._versions.forget_archive(url)
 
