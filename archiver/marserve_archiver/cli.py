@@ -226,7 +226,7 @@ def _verify(arguments: list[str]) -> int:
         _say(printable(str(problem)))
     if problems:
         return _fail(f"{options.archive} has {count_text(len(problems), 'problem')}.", REFUSED)
-    with open_archive(options.archive) as archive:
+    with open_archive(options.archive, check=check) as archive:
         _say(f"OK {_line(archive)}")
     if check is not None:
         _say(f"signed with {check.key_id} at {check.made_at}")

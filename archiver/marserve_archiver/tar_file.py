@@ -23,6 +23,8 @@ _MAX_EXTENDED_BYTES: Final = 64 * KIB
 _MAX_EXTENDED: Final = 8
 """Extended headers before one member."""
 _FILES: Final = (b"0", b"\0", b"7")
+_UNUSED_NUMBERS: Final = {2: "owner", 3: "group", 5: "time", 13: "device", 14: "device"}
+"""Numbers that mean nothing here; but at a damaged one other readers take the archive to end."""
 _DIRECTORY, _HARD_LINK, _SYMLINK, _GNU_LINK_NAME = b"5", b"1", b"2", b"K"
 _GNU_NAME, _PAX, _PAX_GLOBAL = b"L", b"x", b"g"
 
@@ -129,6 +131,9 @@ def _checked_fields(block: bytes) -> tuple[bytes, ...]:
     # the checksum is taken with its own eight bytes as spaces
     if _number(fields[6], "checksum") != sum(block[:148]) + sum(block[156:]) + 8 * ord(" "):
         raise Malformed("bad-structure", "A header of the archive is damaged.")
+    for index, what in _UNUSED_NUMBERS.items():
+        if fields[index][0] != 0xFF:  # a negative number, as times before 1970 are
+            _number(fields[index], what)
     return fields
 
 

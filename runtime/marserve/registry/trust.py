@@ -80,7 +80,8 @@ class Trust:
         """
         if self.rules.require_signed:
             raise NotTrusted("no-signature", "It is a folder, and only archives can be signed.")
-        if self.rules.require_pins or expected.sha256 is not None:
+        is_pinned = expected.sha256 is not None or expected.name in self._pins()
+        if is_pinned or self.rules.require_pins:
             raise NotTrusted("other-digest", "It is a folder, which has no sha256 of its own.")
 
     def _check_signature(self, signature: Signature, digest: str | None) -> None:

@@ -38,12 +38,13 @@ class BodyRefused(Exception):
 class ChunkedBody:
     """One body. Owned by the reader of its connection."""
 
-    __slots__ = ("_chunks", "_held", "_left", "_max_bytes", "_pieces", "_trailer_bytes",
-                 "_trailers", "_wants_crlf", "body_bytes", "is_whole")  # fmt: skip
+    __slots__ = (
+        *("_announced_bytes", "_chunks", "_held", "_left", "_max_bytes", "_pieces"),
+        *("_trailer_bytes", "_trailers", "_wants_crlf", "is_whole"),
+    )
 
     def __init__(self, max_bytes: int) -> None:
-        self.body_bytes = 0
-        """What the chunks announced so far hold together."""
+        self._announced_bytes = 0
         self.is_whole = False
         self._max_bytes = max_bytes
         self._pieces: list[bytes] = []
@@ -53,6 +54,11 @@ class ChunkedBody:
         self._held = b""
         self._trailers = -1
         self._trailer_bytes = 0
+
+    @property
+    def received_bytes(self) -> int:
+        """What has come of the chunks; one that is announced has not come yet."""
+        return self._announced_bytes - self._left
 
     @property
     def body(self) -> bytes:
@@ -113,8 +119,8 @@ class ChunkedBody:
             self._trailers = 0
             return
         self._chunks += 1
-        self.body_bytes += self._left
-        if self.body_bytes > self._max_bytes:
+        self._announced_bytes += self._left
+        if self._announced_bytes > self._max_bytes:
             raise BodyRefused(413)
         if self._chunks > MAX_CHUNKS:
             raise BodyRefused(400)

@@ -36,7 +36,7 @@ _FOREIGN_HOST: Final = Fault(
     "address or localhost, or list the name of the Host header in allowed_hosts.",
 )
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s/@]+)(?::[0-9]{1,5})?")
-_NOBODYS: Final = frozenset({"localhost", "local", "internal", "svc", "test", "arpa"})
+_NOBODYS: Final = frozenset({"localhost", "local", "internal", "svc", "test"})
 """Last labels under which nobody can register a name: machines of the same network have them."""
 
 
@@ -96,7 +96,7 @@ def is_own_host(host: str, names: Collection[str] = ()) -> bool:
     if match is None:
         return False
     name = match[1].lower().removesuffix(".")
-    if name in names or _is_address(name):
+    if name in names or _is_address(name) or name.endswith(".home.arpa"):
         return True
     _, dot, last = name.rpartition(".")
     return last in _NOBODYS if dot else bool(last) and not last.isdecimal()

@@ -79,7 +79,7 @@ class RequestReader:
     def body_bytes(self) -> int:
         """What has come of the body that is coming in."""
         if self._chunked is not None:
-            return self._chunked.body_bytes
+            return self._chunked.received_bytes
         return self._head.body_bytes - self._missing_bytes
 
     def feed(self, data: bytes, now: float) -> None:

@@ -150,6 +150,13 @@ def test_an_archive_that_is_listed_has_to_match(root):
     assert store.all_archives() == ("m.mar", "other.mar", "unlisted.mar")
 
 
+def test_a_folder_in_the_place_of_a_listed_archive_is_refused(root):
+    folder = put(root, form="no-archive")
+    (root / "SHA256SUMS").write_text(f"{'0' * 64}  {folder.name}\n")
+    store = ModelStore(root, root.parent / "cache")
+    assert refusal(store, folder)[0] == "other-digest"
+
+
 def test_what_is_not_listed_is_refused_where_lists_are_asked_for(root):
     path = put(root)
     store = ModelStore(root, root.parent / "cache", rules=Rules(require_pins=True))

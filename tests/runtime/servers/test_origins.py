@@ -2,7 +2,7 @@
 
 import pytest
 
-from marserve.servers.origins import may_call
+from marserve.servers.origins import is_own_host, may_call
 
 PAGE = "https://console.example"
 
@@ -29,3 +29,23 @@ PAGE = "https://console.example"
 )
 def test_a_page_may_call_its_own_host_or_what_the_operator_allows(origin, host, allowed, answer):
     assert may_call(origin, host, allowed) is answer
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("127.0.0.1:8081", True),
+        ("[::1]:8081", True),
+        ("localhost", True),
+        ("marserve:8081", True),
+        ("marserve.models.svc.cluster.local", True),
+        ("printer.home.arpa", True),
+        ("evil.example", False),
+        # whoever holds a block of addresses has its names, too
+        ("page.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa:8081", False),
+        ("page.2.0.192.in-addr.arpa", False),
+        ("home.arpa.evil.example", False),
+    ],
+)
+def test_a_host_is_our_own_if_no_stranger_can_own_its_name(host, answer):
+    assert is_own_host(host) is answer

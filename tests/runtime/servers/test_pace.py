@@ -56,12 +56,19 @@ def each_second(until):
         ([(0.0, BODY)], 10.5, Verdict.REFUSE),  # not a byte came when a kilobyte was due
         ([(0.0, BODY), *((float(n), b"x") for n in range(1, 60))], 11.5, Verdict.REFUSE),
         ([(0.0, CHUNKED), *((float(n), ONE) for n in range(1, 60))], 11.5, Verdict.REFUSE),
+        # one large chunk, of which a byte comes each second
+        (
+            [(0.0, CHUNKED + b"4000\r\n"), *((float(n), b"x") for n in range(1, 60))],
+            11.5,
+            Verdict.REFUSE,
+        ),
         ([(0.0, BODY), (1.0, KIB * 1000)], 31.5, Verdict.REFUSE),  # then nothing for 30 s
         ([(0.0, BODY), *((float(n), KIB * 2) for n in range(1, 400))], 301.5, Verdict.REFUSE),
     ],
     ids=[
         "says nothing", "a byte of a head", "a head without end", "no body",
-        "a trickling body", "trickling chunks", "a body that stops", "a body without end",
+        "a trickling body", "trickling chunks", "one large chunk that trickles",
+        "a body that stops", "a body without end",
     ],
 )  # fmt: skip
 def test_who_takes_too_long_is_let_go(reads, first, verdict):
