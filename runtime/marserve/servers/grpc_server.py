@@ -14,10 +14,9 @@ from marserve.servers.grpc_calls import Calls
 from marserve.servers.h2_connection import H2Connection, H2Server, H2Timeouts
 from marserve.servers.h2_turn import Turn
 from marserve.servers.room import Room
+from marserve.servers.sweep import Sweep
 
 DEFAULT_TIMEOUTS = H2Timeouts()
-SWEEP_S = 1.0
-"""How often it is looked whether clients take too long."""
 _LOOK_S = 0.01
 _QUIET_S = 0.5
 """How long who has come in may say nothing once the port has begun to stop."""
@@ -65,7 +64,7 @@ class GrpcServer:
         )
         self._is_draining = False
         self._entrance: Entrance | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep = Sweep(self._connections, H2Connection.check_time)
 
     async def start(self, sock: socket.socket) -> None:
         """Accept from now on, on a bound socket.
@@ -80,7 +79,7 @@ class GrpcServer:
         entrance = Entrance(sock, connection, tls)
         await entrance.open()
         self._entrance = entrance
-        self._sweep()
+        self._sweep.start()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let running ones end for `grace_s`, then cancel what is left."""
@@ -116,8 +115,7 @@ class GrpcServer:
             connection.abort()
         while self._connections or self._calls.tasks:
             await asyncio.sleep(_LOOK_S)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._sweep.stop()
 
     @property
     def _is_busy(self) -> bool:
@@ -140,12 +138,6 @@ class GrpcServer:
         if self._context is not None:
             self._context()
         return self._connection()
-
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        for connection in list(self._connections):
-            connection.check_time(now)
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
 
 class _Unwelcome(asyncio.Protocol):

@@ -13,8 +13,8 @@ from marserve.servers.entrance import Entrance, Tls
 from marserve.servers.exchange import DEFAULT_TIMEOUTS, Exchange, Timeouts
 from marserve.servers.https_only import refuse_plain
 from marserve.servers.room import Room
+from marserve.servers.sweep import Sweep
 
-_SWEEP_S = 1.0
 _LOOK_S = 0.01
 _QUIET_S = 0.5
 """For how long an idle client may bring one more request after the port has begun to stop."""
@@ -48,12 +48,12 @@ class HttpServer:
         self._connections: set[HttpConnection] = set()
         self._is_draining = False
         self._entrance = Entrance(sock, self._connection, self._secured(tls))
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep = Sweep(self._connections, self._check_time)
 
     async def start(self) -> None:
         """Accept from now on."""
         await self._entrance.open()
-        self._sweep()
+        self._sweep.start()
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more, let running exchanges finish for `grace_s`, then cut what is left."""
@@ -87,8 +87,7 @@ class HttpServer:
             await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
             connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._sweep.stop()
 
     def _drain_all(self) -> None:
         self._is_draining = True
@@ -119,8 +118,5 @@ class HttpServer:
             connection.drain()
         return connection
 
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        for connection in list(self._connections):
-            connection.check_time(now, self._timeouts)
-        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+    def _check_time(self, connection: HttpConnection, now: float) -> None:
+        connection.check_time(now, self._timeouts)

@@ -22,7 +22,7 @@ from marserve.protocols.h2_frames import ErrorCode, frame
 from marserve.protocols.h2_headers import encoded
 from marserve.protocols.pb.inference_pb2 import PredictionResponse, PredictionsRequest
 from marserve.request import Answer
-from marserve.servers import grpc_server
+from marserve.servers import grpc_server, sweep
 from marserve.servers.grpc_server import H2Timeouts
 from marserve.servers.h2_stream import STREAM_WINDOW
 from marserve.servers.h2_streams import MAX_STREAMS, PATIENCE
@@ -582,7 +582,7 @@ def hasty(monkeypatch):
     """Clients must hurry."""
     timeouts = H2Timeouts(hello_s=0.5, write_s=0.1, silent_s=0.1, echo_s=0.5, goodbye_s=0.1)
     monkeypatch.setattr(grpc_server, "DEFAULT_TIMEOUTS", timeouts)
-    monkeypatch.setattr(grpc_server, "SWEEP_S", 0.02)
+    monkeypatch.setattr(sweep, "EVERY_S", 0.02)
 
 
 @pytest.mark.parametrize(
