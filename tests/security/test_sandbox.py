@@ -5,6 +5,7 @@ The tables say what is denied where the kernel has what it takes; they hold on a
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -309,6 +310,17 @@ def test_libraries_can_make_their_caches_in_a_home_that_has_none(root, own):
     if HAS_FILES:
         assert list((home / own).iterdir()) == []
     assert stat.S_IMODE((home / "nltk_data").stat().st_mode) == 0o700
+
+
+def test_where_a_load_fails_the_log_names_what_is_hidden_and_the_setting_that_helps(servers):
+    server = servers["default"]
+    server.pack("broken", "broken_initialize.py")
+
+    server.manage("POST", "/models?url=broken.mar&initial_workers=1&synchronous=true")
+
+    log = server.root / "logs" / "model_log.log"
+    advice = re.compile("Hidden from this worker: .*AWS_SECRET_ACCESS_KEY.*worker_env_allow")
+    server.wait_until(lambda: advice.search(log.read_text()))
 
 
 def test_who_writes_where_it_may_not_is_told_which_setting_helps(servers):
