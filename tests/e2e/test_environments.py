@@ -107,7 +107,7 @@ def test_requirements_are_not_installed_unless_the_operator_says_so(server):
     )
 
 
-def test_code_that_an_archive_has_pip_run_sees_no_secret_of_the_server(server, monkeypatch):
+def test_code_that_an_archive_has_pip_run_is_handed_no_secret_of_the_server(server, monkeypatch):
     """SEC-32: a package in the archive is built by itself."""
     source, seen = server.root / "package.zip", server.root / "seen"
     with zipfile.ZipFile(source, "w") as archive:
