@@ -188,14 +188,18 @@ def _python() -> Iterator[str]:
 
 def _commonly_written(wish: Confinement, temporary: str | None) -> Iterator[str]:
     """Where handlers made for TorchServe keep temporary files and what they download."""
-    yield from _TEMPORARY
-    if temporary is not None:
-        yield temporary
+    always = [*_TEMPORARY, *([temporary] if temporary else [])]
+    yield from always
+    always = [os.path.realpath(path) for path in always]
     protected = [os.path.realpath(path) for path in wish.protected]
     for name in _VARIABLES_THAT_NAME_CACHES:
         for folder in _named_by(name):
-            is_parent = name == "XDG_CACHE_HOME"
-            yield from _caches(folder, protected) if is_parent else _made(folder, protected)
+            if name == "XDG_CACHE_HOME":
+                yield from _caches(folder, protected)
+            elif _is_within(folder, always):
+                yield from _except(folder, protected)  # its library can make it
+            else:
+                yield from _made(folder, protected)
     home = os.environ.get("HOME", "")
     if not home or home == "/":
         return
