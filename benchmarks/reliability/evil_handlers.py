@@ -76,7 +76,7 @@ def run(budget: Budget) -> list[Outcome]:
             failures=harmed,
             unit="deed",
         ),
-        Outcome("processes left by them", made, "0", str(left), left <= 0, "F38", failures=left),
+        Outcome("processes left by them", made, "0", str(left), left == 0, "F38", failures=left),
     ]
 
 

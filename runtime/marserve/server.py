@@ -159,7 +159,9 @@ class _Server:
         store = ModelStore(config.model_store, config.cache_dir, fetcher, _rules(config))
         directory = Directory()
         devices = Devices(await asyncio.to_thread(count_gpus, config.number_of_gpu))
-        environments = Environments(config.cache_dir, {**os.environ, **supervisor.guard.environ})
+        environments = Environments(
+            config.cache_dir, {**supervisor.environ, **supervisor.guard.environ}
+        )
         opener = Opener(config, store, load_plugins(), supervisor, devices, environments, bus)
         state = config.log_dir / STATE_FOLDER if config.snapshots else None
         snapshots = config.log_dir / _SNAPSHOT_FOLDER if config.snapshots else None

@@ -16,6 +16,19 @@ def handle(data, context):
     return [f"{tiny_package.__version__} {sys.prefix != sys.base_prefix} {sys.executable}"]
 """
 
+PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+BACKEND = """\
+import os
+
+with open({seen!r}, "w") as file:
+    file.write("\\n".join(os.environ))
+"""
+
 
 def wheel(folder, version):
     """A wheel of a package of one line, so that nothing has to come from anywhere."""
@@ -92,6 +105,25 @@ def test_requirements_are_not_installed_unless_the_operator_says_so(server):
     assert "which is not installed: install_py_dep_per_model is false" in server.output() + "".join(
         path.read_text() for path in (server.root / "logs").glob("*.log")
     )
+
+
+def test_code_that_an_archive_has_pip_run_is_handed_no_secret_of_the_server(server, monkeypatch):
+    """SEC-32: a package in the archive is built by itself."""
+    source, seen = server.root / "package.zip", server.root / "seen"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("package-1.0/pyproject.toml", PROJECT)
+        archive.writestr("package-1.0/backend.py", BACKEND.format(seen=str(seen)))
+    pack(server, "own", "3.0", requirement=f"{source}\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    server.start(install_py_dep_per_model="true")
+
+    assert server.manage("POST", "/models?url=own.mar").status == 400  # it makes no package
+
+    names = seen.read_text().split("\n")
+    assert "PIP_INDEX_URL" in names
+    assert "MARSERVE_SERVER" in names
+    assert "AWS_SECRET_ACCESS_KEY" not in names
 
 
 @pytest.mark.parametrize("use_venv", [False, True])

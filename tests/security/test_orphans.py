@@ -29,9 +29,9 @@ def mark_of(server):
     return marks.mark_of(server.children()[0].pid)[0]
 
 
-def brood(server):
+def brood(server, word=b"brood"):
     """Three processes that a worker has started: each better hidden than the one before."""
-    reply = server.predict("clinging", b"brood")
+    reply = server.predict("clinging", word)
     assert reply.status == 200, reply
     return reply.json()["pids"]
 
@@ -200,6 +200,25 @@ def test_a_worker_a_zygote_and_an_orderly_stop_take_with_them_what_was_started(s
 
     assert pids_of(mark) == []
     assert not any(map(lives, third))
+
+
+def test_what_has_shed_its_mark_does_not_outlive_its_worker_nor_an_orderly_stop_or_death(server):
+    """Who comes to the zygote without the mark of a living worker is ended."""
+    server.start(load_models="clinging.mar")
+    [worker], [first] = server.pids("clinging"), brood(server, b"shed")
+    assert marks.mark_of(first) is None
+    os.kill(worker, signal.SIGKILL)
+    server.wait_until(lambda: not lives(first), LIMIT_S)
+    server.wait_until(lambda: worker not in server.pids("clinging"))
+    [second] = brood(server, b"shed")
+
+    kill_server(server)
+
+    server.wait_until(lambda: not lives(second), LIMIT_S)
+    server.start(load_models="clinging.mar")
+    [third] = brood(server, b"shed")
+    assert server.stop() == 0
+    assert not lives(third)
 
 
 def test_a_zygote_that_is_stopped_holds_up_neither_an_unregistration_nor_a_stop(server):

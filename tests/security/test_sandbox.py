@@ -5,10 +5,13 @@ The tables say what is denied where the kernel has what it takes; they hold on a
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -107,6 +110,8 @@ def attempts(server, abstract):
         "send datagrams": ("udp", None),
         "connect to an abstract socket": ("connect_abstract", abstract),
         **{f"call {name}": ("call", name) for name in CALLS},
+        "clone into a world of its own": ("clone", None),
+        "clone in a manner that no filter sees": ("clone3", None),
         "a secret of the server": ("variable", "AWS_SECRET_ACCESS_KEY"),
         "a secret that is passed on": ("variable", "HF_TOKEN"),
     }
@@ -151,6 +156,8 @@ def expected(mode):
         "send datagrams": only_if_strict,
         "connect to an abstract socket": denied(HAS_SCOPES, "EPERM"),
         **{f"call {name}": "EPERM" for name in CALLS},
+        "clone into a world of its own": "EPERM",
+        "clone in a manner that no filter sees": "ENOSYS",
         "a secret of the server": None,
         "a secret that is passed on": "wanted",
     }
@@ -248,6 +255,72 @@ def test_a_model_may_be_shut_in_more_tightly_and_not_more_loosely(servers, tmp_p
     if CAN_BE_STRICT:
         strict = server.predict("tight", body).json()
         assert strict == {"read": "EACCES", "call": "EPERM", "udp": "EACCES"}
+
+
+FRESH = """
+import os, sys
+from pathlib import Path
+from marserve.workers import sandbox
+from marserve.workers.messages import Confinement
+sandbox.confine(Confinement(mode="default", protected=[sys.argv[1]]))
+for path in sys.argv[2:]:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)  # as libraries do
+        Path(path, "file").write_text("x")
+        print("done")
+    except PermissionError:
+        print("denied")
+"""
+
+
+@pytest.mark.parametrize("own", [".cache/marserve", "server"])
+def test_libraries_can_make_their_caches_in_a_home_that_has_none(root, own):
+    """Wherever the server's own folder is; it stays closed."""
+    home = Path(tempfile.mkdtemp(dir=root))
+    elsewhere = home / "data" / "deep"
+    wanted = [
+        *(home / "nltk_data" / "corpora", home / ".keras" / "models", home / ".EasyOCR" / "model"),
+        *(home / ".cache" / "whisper", home / ".cache" / "vllm" / "x", home / ".cache" / "torch"),
+        *(elsewhere / "hf" / "hub", elsewhere / "torch", elsewhere / "nltk1", elsewhere / "nltk2"),
+        home / "tilde",
+    ]
+    forbidden = [home / "other", home / own / "models", home / own / "hf", elsewhere / "other"]
+    named = {
+        "HF_HOME": elsewhere / "hf",
+        "TORCH_HOME": elsewhere / "torch",
+        "NLTK_DATA": f"{elsewhere / 'nltk1'}:{elsewhere / 'nltk2'}",
+        "HF_DATASETS_CACHE": home / own / "hf",
+        "NUMBA_CACHE_DIR": "~/tilde",
+    }
+    (home / own).mkdir(parents=True)
+
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, home / own, *wanted, *forbidden],
+        env={"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+        | {name: str(value) for name, value in named.items()},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    told = dict(zip([*wanted, *forbidden], done.stdout.split(), strict=True))
+    assert told == dict.fromkeys(wanted, "done") | {
+        path: denied(HAS_FILES, "denied") for path in forbidden
+    }
+    if HAS_FILES:
+        assert list((home / own).iterdir()) == []
+    assert stat.S_IMODE((home / "nltk_data").stat().st_mode) == 0o700
+
+
+def test_where_a_load_fails_the_log_names_what_is_hidden_and_the_setting_that_helps(servers):
+    server = servers["default"]
+    server.pack("broken", "broken_initialize.py")
+
+    server.manage("POST", "/models?url=broken.mar&initial_workers=1&synchronous=true")
+
+    log = server.root / "logs" / "model_log.log"
+    advice = re.compile("Hidden from this worker: .*AWS_SECRET_ACCESS_KEY.*worker_env_allow")
+    server.wait_until(lambda: advice.search(log.read_text()))
 
 
 def test_who_writes_where_it_may_not_is_told_which_setting_helps(servers):

@@ -26,7 +26,7 @@ from typing import NoReturn
 import msgspec
 
 from marserve.heap import keep_freed_memory
-from marserve.workers import outcomes, sandbox
+from marserve.workers import handler_environ, outcomes, sandbox
 from marserve.workers.async_model import AsyncModel
 from marserve.workers.frames import PONG, Buffer, Decoder, Frame, encode_pieces
 from marserve.workers.idle_memory import IdleMemory, trim
@@ -106,10 +106,12 @@ class _Worker:
 
     def _load(self, load: Load) -> LoadedModel | AsyncModel | None:
         started = time.monotonic()
+        advice = handler_environ.remedy(os.environ)  # before the handler changes them
         try:
             model = AsyncModel(load) if load.is_async else LoadedModel(load, self._send_piece)
         except BaseException as error:  # noqa: BLE001  user code: whatever it raises is its cause
             traceback.print_exc()
+            _tell(advice)
             message = str(error) if isinstance(error, HandlerError) else outcomes.sentence(error)
             # the whole of it is in the log
             line = " ".join(f"{message} {sandbox.remedy(error)}".split())
@@ -156,6 +158,13 @@ class _Worker:
 
     def _send_piece(self, result: Result, bodies: list[Buffer]) -> None:
         self._send(FrameKind.PIECE, result, bodies)
+
+
+def _tell(advice: str) -> None:
+    """The model's log, after the cause."""
+    if advice:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the handler's to break
+            sys.stderr.write(f"{advice}\n")
 
 
 def _end_with(channel: socket.socket) -> None:

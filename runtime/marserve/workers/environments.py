@@ -1,8 +1,9 @@
 """The packages that a model brings: installed once per archive, seen by its workers alone.
 
-Off unless install_py_dep_per_model is set, because installing runs code of strangers. Sole owner
-of `<digest>.packages` and `<digest>.venv` in the cache folder. A folder counts once its mark is
-written, which is the last thing that happens to it. Calls block.
+Off unless install_py_dep_per_model is set, because installing runs code of strangers, which is not
+shut in; so pip is handed what workers are, without secrets. Sole owner of `<digest>.packages` and
+`<digest>.venv` in the cache folder. A folder counts once its mark is written, which is the last
+thing that happens to it. Calls block.
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ from marserve.config import Config
 from marserve.workers.messages import Load
 
 _SECRET_PARTS: Final = ("SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY")
-_SECRET_WORDS: Final = frozenset({"TOKEN", "TOKENS", "PAT", "JWT", "PASS", "PWD", "AUTH", "DSN"})
+_SECRET_WORDS: Final = frozenset({"TOKEN", "PAT", "JWT", "PASS", "PWD", "AUTH", "DSN"})
 _SECRET_AT_THE_END: Final = frozenset({"KEY", "KEYS"})
 _SECRET_NAMES: Final = frozenset({"KUBECONFIG", "DATABASE_URL", "REDIS_URL", "MONGO_URL", "NETRC"})
 _OF_CLOUDS: Final = ("AWS_", "AZURE_", "ARM_CLIENT_")
-_HARMLESS: Final = frozenset(
-    {"PWD", "OLDPWD", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL"}
-)
-_HARMLESS_BEGINNING: Final = "AWS_NEURON_"
+_HARMLESS: Final = frozenset({"PWD", "OLDPWD", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"})
+_HARMLESS_BEGINNINGS: Final = ("AWS_NEURON_", "AWS_ENDPOINT_URL", "AWS_EC2_METADATA_")
+HIDDEN: Final = "MARSERVE_HIDDEN_VARIABLES"
+"""Tells a worker the names of what is hidden from it."""
 
 
 def worker_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
@@ -30,6 +30,9 @@ def worker_environ(config: Config, environ: Mapping[str, str]) -> dict[str, str]
     """
     hidden = hidden_from_workers(config, environ)
     shown = {name: value for name, value in environ.items() if name not in hidden}
+    shown.pop(HIDDEN, None)  # of another server, in a worker of which this one runs
+    if hidden:
+        shown[HIDDEN] = ",".join(sorted(hidden))
     return shown | {
         "TS_DECODE_INPUT_REQUEST": _flag(config.decode_input_request),
         "TS_IPEX_ENABLE": _flag(config.ipex_enable),
@@ -54,7 +57,7 @@ def hidden_from_workers(config: Config, environ: Mapping[str, str]) -> frozenset
 def looks_secret(name: str) -> bool:
     """Whether a variable of this name commonly holds a secret."""
     upper = name.upper()
-    if upper in _HARMLESS or upper.startswith(_HARMLESS_BEGINNING):
+    if upper in _HARMLESS or upper.startswith(_HARMLESS_BEGINNINGS):
         return False
     words = upper.split("_")
     return (
@@ -70,6 +73,15 @@ def _is_allowed(name: str, allowed: Sequence[str]) -> bool:
     return any(
         name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in allowed
     )
+
+
+def remedy(environ: Mapping[str, str]) -> str:
+    """What may help where a handler failed for want of a variable; "" where none is hidden."""
+    hidden = environ.get(HIDDEN, "")
+    if not hidden:
+        return ""
+    names = hidden.replace(",", ", ")
+    return f"Hidden from this worker: {names}. Pass what it needs: worker_env_allow."
 
 
 def handler_environ(load: Load, environ: Mapping[str, str]) -> dict[str, str]:

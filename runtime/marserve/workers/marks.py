@@ -1,10 +1,11 @@
 """The mark that every process of one server carries, however it was started, and how to find it.
 
 A handler may start processes that leave its group and its session, lose their parent or wipe
-their environment. What none of them can shed is a resource limit: it is inherited through fork
-and exec, and cannot be raised again. The limit on real-time CPU use means nothing at the size
-chosen here (tens of thousands of years), so its hard value names the server, its soft value the
-worker. What is not forked from a zygote (pip) carries the number of the server in its environment.
+their environment. A resource limit stays: it is inherited through fork and exec, and cannot be
+raised again. The limit on real-time CPU use means nothing at the size chosen here (tens of
+thousands of years), so its hard value names the server, its soft value the worker. It can be
+lowered on purpose; so the zygote ends what comes to it without a mark. What is not forked from a
+zygote (pip) carries the number of the server in its environment.
 
 Imports next to nothing: the warden runs on it.
 """
@@ -15,7 +16,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 VARIABLE = "MARSERVE_SERVER"
 _LIMIT = 15  # RLIMIT_RTTIME, in microseconds; the module `resource` does not name it
@@ -40,12 +40,15 @@ def environ(server: int) -> dict[str, str]:
     return {VARIABLE: str(server)}
 
 
-def put_on(server: int, worker: int = 0) -> None:
-    """Mark this process and all that it will start. Does nothing where the limit is lower."""
+def put_on(server: int, worker: int = 0) -> bool:
+    """Mark this process and all that it will start. False: not done, the limit is lower."""
     import resource  # not in the warden
 
-    with suppress(ValueError, OSError):  # in a worker of another server, which ends it, too
+    try:
         resource.setrlimit(_LIMIT, (_WORKERS_FROM + worker, _SERVERS_FROM + server))
+    except (ValueError, OSError):  # in a worker of another server, which ends it, too
+        return False
+    return True
 
 
 def mark_of(pid: int) -> Mark | None:

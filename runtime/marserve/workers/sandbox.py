@@ -38,19 +38,27 @@ _DEVICES: Final = (
     *("dri", "kfd", "dxg", "accel", "infiniband", "hugepages", "habanalabs", "neuron0"),
 )
 _TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  what is there, not what we use
-_CACHES_IN_HOME: Final = (
-    *(".triton", ".nv", ".keras", ".torch", ".huggingface", ".matplotlib", ".config/matplotlib"),
-    *("nltk_data", ".EasyOCR", ".paddleocr", ".u2net", ".insightface", ".deepface", ".numba"),
+_MADE_IN_HOME: Final = (
+    *(".nv", ".keras", "nltk_data", ".EasyOCR", ".paddleocr", ".u2net", ".insightface"),
+    *(".deepface", ".config/matplotlib"),
 )
-_CACHES_IN_CACHE: Final = ("huggingface", "torch", "triton")
+"""Made if they are missing: what is not there cannot be given, and the home as a whole is not."""
+_FOUND_IN_HOME: Final = (".triton", ".torch", ".huggingface", ".matplotlib", ".numba")
+"""What older libraries use, or what a variable can name instead."""
+_MADE_IN_CACHE: Final = (
+    *("huggingface", "torch", "torch_extensions", "triton", "clip", "open_clip", "whisper", "vllm"),
+    *("modelscope", "kagglehub", "flashinfer", "matplotlib", "numba", "fontconfig", "gdown"),
+)
 """Made where ~/.cache as a whole cannot be given, because the server's own folder is in it."""
 _VARIABLES_THAT_NAME_CACHES: Final = (
     *("XDG_CACHE_HOME", "TORCH_HOME", "TORCH_EXTENSIONS_DIR", "TORCHINDUCTOR_CACHE_DIR"),
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE"),
     *("TRANSFORMERS_CACHE", "SENTENCE_TRANSFORMERS_HOME", "NLTK_DATA", "KERAS_HOME"),
     *("TFHUB_CACHE_DIR", "TRITON_CACHE_DIR", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"),
-    *("CUDA_CACHE_PATH", "JOBLIB_TEMP_FOLDER", "TMPDIR", "TEMP", "TMP"),
+    *("CUDA_CACHE_PATH", "JOBLIB_TEMP_FOLDER", "TMPDIR", "TEMP", "TMP", "VLLM_CACHE_ROOT"),
+    *("MODELSCOPE_CACHE", "KAGGLEHUB_CACHE", "EASYOCR_MODULE_PATH", "U2NET_HOME", "DEEPFACE_HOME"),
 )
+_VARIABLES_WITH_LISTS: Final = frozenset({"NLTK_DATA"})
 _SYSTEM: Final = (
     *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/nix/store", "/sys"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
@@ -180,34 +188,66 @@ def _python() -> Iterator[str]:
 
 def _commonly_written(wish: Confinement, temporary: str | None) -> Iterator[str]:
     """Where handlers made for TorchServe keep temporary files and what they download."""
-    yield from _TEMPORARY
-    if temporary is not None:
-        yield temporary
+    always = [*_TEMPORARY, *([temporary] if temporary else [])]
+    yield from always
+    always = [os.path.realpath(path) for path in always]
+    protected = [os.path.realpath(path) for path in wish.protected]
     for name in _VARIABLES_THAT_NAME_CACHES:
-        if (value := os.environ.get(name)) and os.path.isabs(value):  # noqa: PTH117
-            is_parent = name == "XDG_CACHE_HOME"
-            yield from _caches(value, wish) if is_parent else _except(value, wish.protected)
+        for folder in _named_by(name):
+            if name == "XDG_CACHE_HOME":
+                yield from _caches(folder, protected)
+            elif _is_within(folder, always):
+                yield from _except(folder, protected)  # its library can make it
+            else:
+                yield from _made(folder, protected)
     home = os.environ.get("HOME", "")
     if not home or home == "/":
         return
-    yield from (f"{home}/{name}" for name in _CACHES_IN_HOME)
-    yield from _caches(f"{home}/.cache", wish)
+    for name in _MADE_IN_HOME:
+        yield from _made(f"{home}/{name}", protected)
+    for name in _FOUND_IN_HOME:
+        yield from _except(f"{home}/{name}", protected)
+    yield from _caches(f"{home}/.cache", protected)
     if not os.path.isdir(f"{home}/.triton"):  # noqa: PTH112
         os.environ.setdefault("TRITON_CACHE_DIR", f"{home}/.cache/triton")
 
 
-def _caches(folder: str, wish: Confinement) -> Iterator[str]:
+def _named_by(variable: str) -> list[str]:
+    """The folders that an environment variable names, as libraries read it."""
+    value = os.environ.get(variable, "")
+    folders = value.split(os.pathsep) if variable in _VARIABLES_WITH_LISTS else [value]
+    folders = [os.path.expanduser(folder) for folder in folders]  # noqa: PTH111
+    return [folder for folder in folders if os.path.isabs(folder)]  # noqa: PTH117
+
+
+def _caches(folder: str, protected: list[str]) -> Iterator[str]:
     """~/.cache, made if it is missing; without what is in it of the server's own."""
-    with contextlib.suppress(OSError):  # a home that cannot be written has no caches
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _holds_any(folder, wish.protected):
-            for name in _CACHES_IN_CACHE:
-                Path(folder, name).mkdir(mode=0o700, exist_ok=True)
-    yield from _except(folder, wish.protected)
+    _make(folder, protected)
+    if _holds_any(folder, protected):
+        for name in _MADE_IN_CACHE:
+            _make(f"{folder}/{name}", protected)
+    yield from _except(folder, protected)
+
+
+def _made(folder: str, protected: list[str]) -> Iterator[str]:
+    """The folder, which a handler's library would make if it could."""
+    _make(folder, protected)
+    yield from _except(folder, protected)
+
+
+def _make(folder: str, protected: list[str]) -> None:
+    if not os.path.isdir(folder) and not _is_within(folder, protected):  # noqa: PTH112
+        with contextlib.suppress(OSError):  # a home that cannot be written has no caches
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _except(folder: str, protected: list[str]) -> Iterator[str]:
-    """The folder, or if something protected is in it, all else that is in it now."""
+    """The folder, or if something protected is in it, all else that is in it now.
+
+    Args:
+        folder: any path.
+        protected: without links on the way.
+    """
     if not _holds_any(folder, protected):
         yield folder
         return
@@ -222,15 +262,17 @@ def _except(folder: str, protected: list[str]) -> Iterator[str]:
 
 
 def _holds_any(folder: str, protected: list[str]) -> bool:
-    return any(_is_within(path, [folder]) for path in protected) or _is_within(folder, protected)
+    real = os.path.realpath(folder)
+    return any(_is_beneath(path, real) or _is_beneath(real, path) for path in protected)
 
 
 def _is_within(path: str, folders: list[str]) -> bool:
     real = os.path.realpath(path)
-    return any(
-        real == (outer := os.path.realpath(folder)) or real.startswith(outer.rstrip("/") + "/")
-        for folder in folders
-    )
+    return any(_is_beneath(real, folder) for folder in folders)
+
+
+def _is_beneath(real: str, outer: str) -> bool:
+    return real == outer or real.startswith(outer.rstrip("/") + "/")
 
 
 def remedy(error: BaseException) -> str:

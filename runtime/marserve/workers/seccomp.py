@@ -70,6 +70,10 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "ioperm": (173, _NONE),
 }
 _SOCKET: Final = (41, 198)
+_CLONE: Final = (56, 220)
+_CLONE3: Final = 435
+_NEW_WORLDS: Final = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: what `unshare` is denied for."""
 
 AMONG_PROCESSES: Final = frozenset({"process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd"})
 """What the processes of one worker use among themselves, to share memory of a GPU. Where Landlock
@@ -82,6 +86,7 @@ _LOCAL_FAMILIES: Final = (1, 16)
 _LOAD: Final = 0x20
 _EQUAL: Final = 0x15
 _AT_LEAST: Final = 0x35
+_HAS_ANY: Final = 0x45
 _RETURN: Final = 0x06
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
@@ -110,10 +115,27 @@ def program(machine: str, denied: frozenset[str], has_network: bool) -> bytes:
         number = _NUMBERS[name][column]
         if number != _NONE:
             code += [_instruction(_EQUAL, 0, 1, number), _failing(errno.EPERM)]
+    code += _without_new_worlds(_CLONE[column])
     if not has_network:
         code += _without_network(_SOCKET[column])
     code.append(_instruction(_RETURN, 0, 0, _ALLOW))
     return b"".join(code)
+
+
+def _without_new_worlds(clone_number: int) -> list[bytes]:
+    """Threads and processes can be made, but not in namespaces of their own.
+
+    A filter cannot see what clone3 is asked for; without it the C library uses clone.
+    """
+    return [
+        _instruction(_EQUAL, 0, 1, _CLONE3),
+        _failing(errno.ENOSYS),
+        _instruction(_EQUAL, 0, 4, clone_number),
+        _instruction(_LOAD, 0, 0, _AT_FIRST_ARGUMENT),
+        _instruction(_HAS_ANY, 0, 1, _NEW_WORLDS),
+        _failing(errno.EPERM),
+        _allowing(),
+    ]
 
 
 def _without_network(socket_number: int) -> list[bytes]:

@@ -52,7 +52,7 @@ def main() -> NoReturn:
     """Run until the server goes away."""
     control_fd, server_pid, server = (int(argument) for argument in sys.argv[1:4])
     modules = sys.argv[4]
-    marks.put_on(server)
+    is_marked = marks.put_on(server)
     die_with_parent(server_pid)  # an import may take long, and the control socket waits meanwhile
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to handle
     control = socket.socket(fileno=control_fd)
@@ -63,7 +63,7 @@ def main() -> NoReturn:
     _send(control, ZygoteReady(time.monotonic() - started, problems))
     linux.die_with_parent(0)  # from here on it must live to end its workers
     linux.adopt_orphans()  # and gets what dead workers leave
-    zygote = _Zygote(control, server)
+    zygote = _Zygote(control, server, is_marked)
     try:
         zygote.run()
     finally:
@@ -80,9 +80,12 @@ def die_with_parent(expected_parent: int) -> None:
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, server: int) -> None:
+    def __init__(self, control: socket.socket, server: int, is_marked: bool) -> None:
         self._control = control
         self._server = server
+        self._is_marked = is_marked
+        self._own = set(_children())
+        """What the preloaded modules have started."""
         self._requests: msgspec.msgpack.Decoder[ToZygote] = msgspec.msgpack.Decoder(ToZygote)
         self._workers: set[int] = set()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,6 +138,7 @@ class _Zygote:
 
     def reap_all(self) -> None:
         """Wait until all have ended, and end what they leave; not for ever."""
+        self._own.clear()
         self._workers.clear()  # nobody is there to be told
         end = time.monotonic() + _LAST_REAP_S
         with contextlib.suppress(ChildProcessError):
@@ -188,11 +192,17 @@ class _Zygote:
         self._sweep()
 
     def _sweep(self) -> None:
-        """End what ended workers have left: it came here, whatever group it is in."""
+        """End what ended workers have left: it came here, whatever group it is in.
+
+        All that is born here is marked, so what has no mark has shed it, in order to stay.
+        """
         for pid in _children():
-            worker = _worker_of(pid) if pid not in self._workers else None
-            if worker is not None and worker not in self._workers:
-                with contextlib.suppress(ProcessLookupError):
+            if pid in self._workers or pid in self._own:
+                continue
+            worker = _worker_of(pid)
+            is_left = self._is_marked if worker is None else worker not in self._workers
+            if is_left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)  # our child, not reaped: its number is its own
 
     def _reap_one(self) -> bool:
@@ -203,6 +213,7 @@ class _Zygote:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(ended.si_pid, signal.SIGKILL)  # not reaped, so its group is still its own
         _, status = os.waitpid(ended.si_pid, 0)
+        self._own.discard(ended.si_pid)
         if ended.si_pid in self._workers:
             self._workers.discard(ended.si_pid)
             _send(self._control, Exited(ended.si_pid, status))

@@ -55,6 +55,7 @@ def test_handlers_are_told_what_the_server_is_set_to_and_not_what_is_hidden_from
     }
 
     assert worker_environ(config, inherited) == {
+        "MARSERVE_HIDDEN_VARIABLES": "AWS_SECRET_ACCESS_KEY,MY_AWS_HOME",
         "HOME": "/h",
         "HF_TOKEN": "y",
         "AZURE_CLIENT_ID": "z",
@@ -86,6 +87,8 @@ def test_what_commonly_holds_a_secret_is_taken_for_one(name):
         *("HOME", "PATH", "PWD", "OLDPWD", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH"),
         *("TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HOME"),
         *("AWS_REGION", "AWS_NEURON_VISIBLE_DEVICES", "TS_HEADER_KEY_SEQUENCE_ID", "KEYBOARD"),
+        *("MAX_NEW_TOKENS", "MAX_TOTAL_TOKENS", "MAX_NUM_BATCHED_TOKENS", "AWS_ENDPOINT_URL_S3"),
+        *("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         *("MONKEY", "TRANSFORMERS_CACHE", "NVIDIA_DRIVER_CAPABILITIES", "TORCH_HOME"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,42 @@ def test_a_lock_that_a_server_holds_is_seen_by_others(tmp_path):
     folder = RunFolder(tmp_path)
     with (folder.path / "lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    folder.close()
+
+
+def test_the_folder_of_a_living_server_is_locked_so_that_cleaners_pass_it_by(tmp_path):
+    """As systemd-tmpfiles asks before it removes what is old."""
+    folder = RunFolder(tmp_path)
+    handle = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    folder.close()
+    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.close(handle)
+
+
+def test_a_folder_that_somebody_removed_is_made_again_and_locked_again(tmp_path):
+    folder = RunFolder(tmp_path)
+    shutil.rmtree(folder.path)
+
+    scratch = folder.scratch("9000")
+
+    assert scratch.is_dir()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert clear_up_after_the_dead(tmp_path) == []  # it lives
+    folder.close()
+    assert clear_up_after_the_dead(tmp_path) == [folder.path]
+
+
+def test_what_somebody_else_has_put_in_the_place_of_the_folder_is_not_used(tmp_path):
+    folder = RunFolder(tmp_path)
+    shutil.rmtree(folder.path)
+    folder.path.mkdir(mode=0o777)
+
+    with pytest.raises(FileExistsError):
+        folder.scratch("9000")
+
+    assert list(folder.path.iterdir()) == []
     folder.close()
 
 
