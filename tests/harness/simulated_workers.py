@@ -71,9 +71,12 @@ class SimulatedProcess:
         self.was_killed_from_outside = False
         self.is_doomed = False
         """It was told to end, or was killed, and has not ended yet."""
+        self.is_deaf = False
+        """It hangs: what it is told it does not read."""
         self.on_batch: Callable[[SimulatedProcess, Batch], None] = lambda process, batch: None
         self._decoder = Decoder(_ANY_SIZE)
         self._is_loaded = False
+        self._owes_an_answer = False
 
     # --- what the server does to it ---
 
@@ -105,7 +108,10 @@ class SimulatedProcess:
                 self.batches.append(batch)
                 self.on_batch(self, batch)
             elif frame.kind is FrameKind.PING and not self.exited.done():
-                self._received(PONG)
+                if self.is_deaf:
+                    self._owes_an_answer = True
+                else:
+                    self._received(PONG)
             elif frame.kind is FrameKind.STOP:
                 self.is_doomed = True
                 asyncio.get_running_loop().call_soon(self._end, 0)
@@ -119,6 +125,13 @@ class SimulatedProcess:
     def load(self) -> None:
         self._is_loaded = True
         self._say(FrameKind.LOADED, Loaded(0.1))
+
+    def wake_up(self) -> None:
+        """It hangs no more, and answers what it was asked meanwhile."""
+        self.is_deaf = False
+        if self._owes_an_answer:
+            self._owes_an_answer = False
+            self._received(PONG)
 
     def fail_to_load(self) -> None:
         self._is_loaded = True

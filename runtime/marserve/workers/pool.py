@@ -271,7 +271,7 @@ class Pool:
         """The designated worker, if it has nothing to do; from now on it gets nothing else."""
         workers = self._workers
         name = self._designation.choose(
-            self._lifecycle.states(), lambda name: workers[name].in_flight == 0
+            self._states_of_those_heard(), lambda name: workers[name].in_flight == 0
         )
         worker = None if name is None else workers.get(name)  # it may be about to be started
         if name is None or worker is None or not worker.is_loaded:
@@ -292,6 +292,12 @@ class Pool:
             self._reserved = worker
         for job in jobs:
             self._give(self._workers[worker], [job], is_alone=True)
+
+    def _states_of_those_heard(self) -> dict[str, State]:
+        """Every worker but the silent ones, which may never do what they are given."""
+        silent = {name for name, one in self._workers.items() if one.silent_since is not None}
+        states = self._lifecycle.states()
+        return {name: state for name, state in states.items() if name not in silent}
 
     def release_suspects(self) -> None:
         """No suspect is left: no worker is kept for them."""
@@ -316,7 +322,11 @@ class Pool:
         return self._idle or [
             w
             for w in self._workers.values()
-            if w.is_loaded and not w.is_told_to_stop and w.id != self._reserved
+            if w.is_loaded
+            and not w.is_told_to_stop
+            and not w.is_taken_alone
+            and w.silent_since is None
+            and w.id != self._reserved
         ]
 
     async def close(self, grace_s: float) -> None:
@@ -518,6 +528,8 @@ class Pool:
             if worker.in_flight == 0:
                 worker.dismiss()
             return
+        if worker.silent_since is not None:  # when it is heard again, it comes back here
+            return
         if worker.id == self._reserved:
             if worker.in_flight:
                 return
@@ -560,6 +572,8 @@ class Pool:
         _log.warning("%s: worker %s does not answer", self._plan.ref, worker.id)
         self._forget_idle(worker)
         self._workers_changed()
+        if worker.id == self._designation.worker and self._idle:
+            self._listener.on_idle(self._idle[0].id)  # a suspect that waits for it may go there
 
     def on_heard(self, worker: Worker) -> None:
         """It answers again: it may have work."""

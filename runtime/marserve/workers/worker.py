@@ -157,7 +157,8 @@ class Worker:
         """Whether it owes an answer to `ask`."""
         self.silent_since: float | None = None
         """Since when that is overdue, by the loop's clock."""
-        self._is_taken_alone = False
+        self.is_taken_alone = False
+        """Whether it has a suspect, which shares it with nobody."""
         self._threads: int | None = None
 
     @property
@@ -191,7 +192,7 @@ class Worker:
 
         A request that has seen workers die shares its worker with nobody.
         """
-        return len(self._batches) < self._plan.max_in_flight and not self._is_taken_alone
+        return len(self._batches) < self._plan.max_in_flight and not self.is_taken_alone
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ class Worker:
             number,
             is_of_load=not self.is_loaded,
             is_in_question=self._plan.may_retry and bool(self._batches),
-            is_of_trial=self._is_taken_alone and bool(self._batches),
+            is_of_trial=self.is_taken_alone and bool(self._batches),
         )
 
     def stop(self) -> None:
@@ -388,7 +389,7 @@ class Worker:
                 parts.append((name, kind, len(body)))
                 buffers.append(body)
             items.append(_item(request, parts, False))
-        self._is_taken_alone = is_alone
+        self.is_taken_alone = is_alone
         assert self._channel is not None
         if is_limited:
             left_s = [None if job.deadline is None else job.deadline - now for job in jobs]
@@ -445,7 +446,7 @@ class Worker:
         if batch is None:
             return
         del self._batches[batch.id]
-        self._is_taken_alone = False
+        self.is_taken_alone = False
         if batch.timer is not None:
             batch.timer.cancel()
         self._owner.on_result(self, batch, result, frame.buffers)
