@@ -86,7 +86,8 @@ class _Worker:
         batches = msgspec.msgpack.Decoder(Batch)
         while (frame := self._next_frame()) is not None:
             if frame.kind is FrameKind.PING:
-                self._channel.sendall(PONG)
+                with self._sending:  # it must not get into the middle of a piece
+                    self._channel.sendall(PONG)
                 self._memory.asked()
                 continue
             if frame.kind is FrameKind.THREADS:
