@@ -161,15 +161,13 @@ class Intake:
             rival = self._rival(job, load) if refused in GIVES_WAY else None
             if rival is None:
                 raise self._error(refused, load, version_named)
-        self._limit(job)
         self._batcher.submit(job)
+        self._limit(job)
         if self._quota is not None:
             self._quota.spend(job.client, job.queued_at)
         if self._pool.wanted == 0:
             self._on_asleep()
-        if (
-            rival is not None
-        ):  # leaves the queue as it is answered; last, as it may ask again at once
+        if rival is not None:  # it leaves as it is answered; last, as it may ask again at once
             self._on_shed(1)
             rival.resolve(self._shed())
 

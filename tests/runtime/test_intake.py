@@ -116,6 +116,25 @@ def test_a_full_queue_says_so_and_when_to_come_back(run):
     run(scenario)
 
 
+def test_who_is_refused_by_the_queue_itself_gets_no_second_answer_from_a_clock(run):
+    async def scenario():
+        door = Door(client_timeout_ms=100)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(door.batcher, "submit", full)
+            assert isinstance(door.refused("a"), errors.PoisonRequestRefused)
+        await asyncio.sleep(1.0)
+        assert door.replies == {}
+
+        door.ask("b")
+        await asyncio.sleep(1.0)
+        assert isinstance(door.replies["b"], errors.DeadlineExceeded)
+
+    def full(job):
+        raise errors.PoisonRequestRefused
+
+    run(scenario)
+
+
 def test_a_more_urgent_request_takes_the_place_of_the_latest_of_the_least_urgent(run):
     async def scenario():
         door = Door()
