@@ -25,6 +25,7 @@ from marserve.workers.messages import (
     LoadFailed,
     Result,
 )
+from marserve_handlers.wire import STREAM_NEXT
 
 _ANY_SIZE = 1 << 40
 
@@ -137,8 +138,8 @@ class SimulatedProcess:
         self._is_loaded = True
         self._say(FrameKind.LOAD_FAILED, LoadFailed("it cannot be loaded"))
 
-    def answer(self, batch: Batch, out_of_memory: bool = False) -> None:
-        """Each request gets its own id for an answer."""
+    def answer(self, batch: Batch, out_of_memory: bool = False, goes_on: bool = False) -> None:
+        """Each request gets its own id for an answer; or for a piece of it, if it `goes_on`."""
         self.batches.remove(batch)
         self.answered.append(batch)
         bodies = [item.id.encode() for item in batch.items]
@@ -146,6 +147,9 @@ class SimulatedProcess:
         if out_of_memory:
             failure = Failure(FailureKind.OUT_OF_MEMORY, "no more")
             extras = dict.fromkeys(range(len(bodies)), Extra(500, None, [], failure))
+        if goes_on:
+            piece = Extra(200, None, [(STREAM_NEXT, "true")], None)
+            extras = dict.fromkeys(range(len(bodies)), piece)
         sizes = [len(body) for body in bodies]
         result = Result(batch.id, 0.01, sizes, extras, [], ran_out_of_memory=out_of_memory)
         self._say(FrameKind.RESULT, result, bodies)

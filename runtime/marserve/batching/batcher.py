@@ -118,6 +118,8 @@ class Batcher:
         if not self._is_wary or not self._suspects.intercept(job):
             return False
         self._watch(job.queued_at)
+        if job.deadline is not None:
+            self._end_at(job, job.deadline)
         self._loop.call_soon(self.pump)
         return True
 
@@ -133,6 +135,9 @@ class Batcher:
     def _limit(self, job: Job, deadline: float) -> None:
         """See to it that a client with a deadline has an answer by then, wherever its job is."""
         self._window.set_deadline(job, deadline)
+        self._end_at(job, deadline)
+
+    def _end_at(self, job: Job, deadline: float) -> None:
         if job.time_limit is None:
             job.time_limit = self._loop.call_at(deadline, _ran_out, job)
 
@@ -255,6 +260,10 @@ class Batcher:
         """Up to `room` requests to join those that a worker goes on with."""
         jobs = self._left(self._window.take_to_join(room))
         if jobs:
+            if self._is_wary:
+                jobs = self._suspects.sift(jobs)
+                if self._suspected:  # one of them may have been among these
+                    self._loop.call_soon(self.pump)
             self._on_depth(self.depth)
         return jobs
 

@@ -492,7 +492,7 @@ class Pool:
             self._listener.on_out_of_memory(result.out_of_memory_at)
         queue_s = tuple([job.dispatched_at - job.queued_at for job in jobs[batch.known :]])
         if self._rounds is not None:
-            self._end_round(worker, jobs, list(replies(result, buffers)), took_s)
+            self._end_round(worker, batch, list(replies(result, buffers)), took_s)
         else:
             self._listener.on_answered(jobs, took_s)
             self._has_room_again(worker)  # the next batch leaves before these answers are written
@@ -539,17 +539,21 @@ class Pool:
         self._listener.on_idle(worker.id)
 
     def _end_round(
-        self, worker: Worker, jobs: list[Job], answers: list[Reply], took_s: float
+        self, worker: Worker, batch: Running, answers: list[Reply], took_s: float
     ) -> None:
         assert self._rounds is not None
-        going_on = self._rounds.step(jobs, answers, took_s)
+        going_on = self._rounds.step(batch.jobs, answers, took_s)
         if not going_on:
             self._has_room_again(worker)
             return
-        is_closed = worker.is_told_to_stop or worker.id == self._reserved
+        is_closed = worker.is_told_to_stop or worker.id == self._reserved or batch.is_alone
         joining = [] if is_closed else self._rounds.joining(worker.id, len(going_on))
         worker.give(
-            next(self._batch_ids), [*going_on, *joining], time.monotonic(), known=len(going_on)
+            next(self._batch_ids),
+            [*going_on, *joining],
+            time.monotonic(),
+            known=len(going_on),
+            is_alone=batch.is_alone,
         )
 
     def on_late(self, worker: Worker, jobs: list[Job]) -> None:

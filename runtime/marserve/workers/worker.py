@@ -84,15 +84,21 @@ class WorkerPlan:
 
 
 class Running:
-    """A batch that a worker has. `known` of its jobs, the first ones, had been sent before."""
+    """A batch that a worker has. `known` of its jobs, the first ones, had been sent before.
 
-    __slots__ = ("dispatched_at", "id", "jobs", "known", "timer")
+    `is_alone`: nothing else is given to the worker meanwhile.
+    """
 
-    def __init__(self, id_: int, jobs: list[Job], known: int, dispatched_at: float) -> None:
+    __slots__ = ("dispatched_at", "id", "is_alone", "jobs", "known", "timer")
+
+    def __init__(
+        self, id_: int, jobs: list[Job], known: int, dispatched_at: float, is_alone: bool
+    ) -> None:
         self.id = id_
         self.jobs = jobs
         self.known = known
         self.dispatched_at = dispatched_at
+        self.is_alone = is_alone
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -371,7 +377,8 @@ class Worker:
         The first `known` jobs are in the handler's hands already: their parts are not sent again.
         `is_alone`: nothing else is given to the worker meanwhile.
         """
-        batch = self._batches[batch_id] = self._last_sent = Running(batch_id, jobs, known, now)
+        batch = Running(batch_id, jobs, known, now, is_alone)
+        self._batches[batch_id] = self._last_sent = batch
         if self._plan.response_timeout_s is not None:
             due = now + self._plan.response_timeout_s
             batch.timer = self._loop.call_at(due, self._timed_out, batch)

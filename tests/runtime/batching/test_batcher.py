@@ -87,11 +87,14 @@ class Shop:
     def convicted(self, verdict):
         self.verdicts.append(verdict)
 
-    def submit(self, *names, body=b"12345", headers=()):
-        jobs = [
+    def jobs(self, *names, body=b"12345", headers=()):
+        return [
             Job(Request(name, list(headers), [("body", "", body)]), self.loop.time(), self.reply)
             for name in names
         ]
+
+    def submit(self, *names, **how):
+        jobs = self.jobs(*names, **how)
         for job in jobs:
             self.batcher.submit(job)
         return jobs
@@ -523,6 +526,50 @@ def test_what_was_in_the_queue_already_when_the_same_request_was_found_guilty_ha
         assert shop.batcher.depth == 0
         shop.lose(shop.running[-1], CRASHED)
         assert shop.errors() == {"one": PoisonRequest, "two": PoisonRequest}
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_known_request_is_answered_by_its_deadline_wherever_it_is(run):
+    async def scenario():
+        shop = Shop(size=4, timeout_s=10.0)
+        shop.submit("guilty", body=b"deadly")
+        await turn()
+        for _ in range(2):
+            shop.lose(shop.running[-1], CRASHED)
+            await turn()
+        shop.submit("busy")
+        await turn()
+        [job] = shop.jobs("again", body=b"deadly")
+        job.deadline = shop.loop.time() + 1.0
+        shop.batcher.submit(job)
+        await asyncio.sleep(1.5)
+
+        at, reply = shop.replies["again"]
+        assert (at, type(reply)) == (job.deadline, DeadlineExceeded)
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
+        shop.batcher.close()
+
+    run(scenario)
+
+
+def test_a_known_request_joins_nobody_in_the_middle_of_a_round(run):
+    async def scenario():
+        shop = Shop(size=1)
+        shop.submit("one", body=b"deadly")
+        await turn()
+        shop.submit("two", body=b"deadly")  # it waits already when its like is found guilty
+        shop.submit("mate")
+        shop.lose(shop.running[-1], CRASHED)
+        await turn()
+        shop.lose(shop.running[-1], CRASHED)
+
+        joining = shop.batcher.take("w", 4)
+        assert [job.request.id for job in joining] == ["mate"]
+        await turn()
+        assert shop.names_sent[-1] == ["two"]
+        assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
         shop.batcher.close()
 
     run(scenario)

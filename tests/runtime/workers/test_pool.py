@@ -1,4 +1,4 @@
-"""I4, I5: what is given to whom, while some workers hang and some have suspects."""
+"""I4, I5: which worker is given what, while some of them hang and one has a suspect."""
 
 import asyncio
 import itertools
@@ -178,6 +178,30 @@ def test_with_many_requests_at_a_time_neither_the_silent_nor_the_lone_get_more(r
         assert having(silent) == []
         assert having(lone) == ["a"]
         assert having(serves) == list("bcdefg")
+        await version.close()
+
+    run(scenario)
+
+
+def test_nobody_joins_a_suspect_that_goes_on_for_several_rounds(run):
+    async def scenario():
+        version = Version(1, batch_size=4, round_size=4)
+        [worker] = await version.start()
+        await version.ask("suspect")
+        worker.die(signal.SIGSEGV)
+        await turn()
+        await version.load()
+        [worker] = version.supervisor.alive
+        assert having(worker) == ["suspect"]
+        await version.ask("fresh")
+        for _ in range(2):
+            worker.answer(worker.batches[0], goes_on=True)
+            await turn()
+            assert having(worker) == ["suspect"]
+
+        worker.answer(worker.batches[0])
+        await turn()
+        assert having(worker) == ["fresh"]
         await version.close()
 
     run(scenario)
