@@ -26,7 +26,8 @@ LOW: Final = 3
 """How urgent requests are, the most urgent first."""
 
 
-NO_RETRY = "x-no-retry"
+NO_RETRY: Final = "x-no-retry"
+"""The header by which a client says that its request is to be executed once at most."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +115,8 @@ class Job:
     """How many of them had nothing else."""
     is_known_poison = False
     """Whether the same request was found to kill workers."""
+    digest: bytes | None = None
+    """What the batcher remembers its request by, once it had to look."""
     on_closed: Callable[[Job], None] | None = None
     """Called when nobody waits for the answer any more, while the job itself still waits: set
     and cleared by the queue that holds it."""

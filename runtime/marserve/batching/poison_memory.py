@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from enum import Enum
 
 from marserve.request import Request
 
@@ -15,6 +16,14 @@ _MOST = 1024
 _KEPT_S = 600.0
 _REFUSED_FROM = 2
 """Who was found guilty so often is not executed any more."""
+
+
+class Past(Enum):
+    """What is known of a request."""
+
+    CLEAN = "nothing"
+    GUILTY = "it was found guilty lately"
+    REFUSED = "it is not to be executed again for now"
 
 
 class PoisonMemory:
@@ -30,26 +39,24 @@ class PoisonMemory:
     def __len__(self) -> int:
         return len(self._guilty)
 
-    def convict(self, request: Request, now: float) -> None:
-        """It killed a worker, alone."""
-        key = self._key(request)
+    def convict(self, key: bytes, now: float) -> None:
+        """The request with this digest killed a worker, alone."""
         times = self._times(key, now)
         self._guilty[key] = (times + 1, now)
         self._guilty.move_to_end(key)
         if len(self._guilty) > self._most:
             self._guilty.popitem(last=False)
 
-    def acquit(self, request: Request) -> None:
+    def acquit(self, key: bytes) -> None:
         """It was answered."""
-        self._guilty.pop(self._key(request), None)
+        self._guilty.pop(key, None)
 
-    def is_known(self, request: Request, now: float) -> bool:
-        """Whether it was found guilty lately."""
-        return self._times(self._key(request), now) > 0
-
-    def is_refused(self, request: Request, now: float) -> bool:
-        """Whether it is not to be executed again for now."""
-        return self._times(self._key(request), now) >= _REFUSED_FROM
+    def past(self, key: bytes, now: float) -> Past:
+        """What is known of the request with this digest."""
+        times = self._times(key, now)
+        if times >= _REFUSED_FROM:
+            return Past.REFUSED
+        return Past.GUILTY if times else Past.CLEAN
 
     def forget(self, now: float) -> None:
         """Drop what is too old."""
@@ -63,8 +70,11 @@ class PoisonMemory:
         times, when = self._guilty.get(key, (0, now))
         return times if when > now - self._kept_s else 0
 
-    def _key(self, request: Request) -> bytes:
-        """Every part with its length, so that no two rows have the same bytes."""
+    def digest(self, request: Request) -> bytes:
+        """What it is remembered by. It costs a look at the whole body.
+
+        Every part counts with its length, so that no two rows have the same bytes.
+        """
         digest = hashlib.sha256()
         told = (self._version, str(request.explain), str(request.url_path))
         texts = [text.encode("utf-8", "surrogatepass") for text in told]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from marserve.batching.poison_memory import PoisonMemory
+from marserve.batching.poison_memory import Past, PoisonMemory
 from marserve.batching.quarantine import Quarantine
 from marserve.batching.retry import Fate, Loss, fate
 from marserve.errors import (
@@ -92,10 +92,10 @@ class Suspects:
         Raises:
             PoisonRequestRefused: it is not to be executed again.
         """
-        now = time.monotonic()
-        if self._memory.is_refused(job.request, now):
+        past = self._memory.past(self._digest(job), time.monotonic())
+        if past is Past.REFUSED:
             raise PoisonRequestRefused
-        if not self._memory.is_known(job.request, now):
+        if past is Past.CLEAN:
             return False
         job.is_known_poison = True
         self._isolate(job)
@@ -111,6 +111,12 @@ class Suspects:
             except PoisonRequestRefused as error:
                 job.resolve(error)
         return innocent
+
+    def _digest(self, job: Job) -> bytes:
+        """What its request is remembered by, read from the body once."""
+        if job.digest is None:
+            job.digest = self._memory.digest(job.request)
+        return job.digest
 
     # --- workers that die -------------------------------------------------------------------------
 
@@ -135,12 +141,12 @@ class Suspects:
         # looked at after those answers, which may have made a client give up others
         left = [(job, what) for job, what in zip(jobs, fates, strict=True) if job.is_open]
         alone = [job for job, what in left if what is Fate.ALONE]
-        crowd = [job for job in alone if self._lane.has_crowds and job.attempts == 1]
+        crowd = [job for job in alone if self._runs_in_crowd(job)]
         self._quarantine.add_crowd([(job.queued_at, job) for job in crowd])
         for job in crowd:
             self._entered(job)
         for job in alone:
-            if job not in crowd:
+            if not self._runs_in_crowd(job):
                 self._isolate(job)
         together = [job for job, what in left if what is Fate.TOGETHER]
         if left:
@@ -148,9 +154,13 @@ class Suspects:
         self._release_if_empty()
         return together
 
+    def _runs_in_crowd(self, job: Job) -> bool:
+        """Whether it is tried with others first, as very many were with its worker."""
+        return self._lane.has_crowds and job.attempts == 1
+
     def _convict(self, job: Job, loss: Loss) -> None:
         incident = secrets.token_hex(8)
-        self._memory.convict(job.request, time.monotonic())
+        self._memory.convict(self._digest(job), time.monotonic())
         verdict = Verdict(incident, job.request.id, job.attempts, loss.cause, job.deaths)
         self._court.on_guilty(verdict)
         job.resolve(PoisonRequest(job.attempts, loss.cause, incident))
@@ -185,7 +195,7 @@ class Suspects:
         for job in jobs:
             if self._quarantine.ended(job):
                 if self._memory:
-                    self._memory.acquit(job.request)
+                    self._memory.acquit(self._digest(job))
                 self._release_if_empty()
 
     @property

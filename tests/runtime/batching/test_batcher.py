@@ -13,6 +13,7 @@ from tests.harness.jumping_loop import jumping_loop
 from marserve.batching import batcher as batcher_module
 from marserve.batching import suspects as suspects_module
 from marserve.batching.batcher import Batcher
+from marserve.batching.poison_memory import PoisonMemory
 from marserve.batching.retry import Loss
 from marserve.batching.suspects import Court, Lane
 from marserve.batching.window import Limits
@@ -551,6 +552,33 @@ def test_a_known_request_is_answered_by_its_deadline_wherever_it_is(run):
         assert (shop.batcher.depth, shop.batcher.waiting_bytes) == (0, 0)
         shop.batcher.close()
 
+    run(scenario)
+
+
+def test_a_body_is_looked_at_once_however_often_its_request_is_judged(run, monkeypatch):
+    digest, looked_at = PoisonMemory.digest, []
+
+    def watched(memory, request):
+        looked_at.append(request.id)
+        return digest(memory, request)
+
+    async def scenario():
+        shop = Shop(size=1)
+        shop.submit("guilty", body=b"deadly")
+        await turn()
+        for _ in range(2):
+            shop.lose(shop.running[-1], CRASHED)
+            await turn()
+        shop.submit("again", body=b"deadly")
+        shop.submit("other")
+        await turn()
+        while shop.running:
+            shop.answer(shop.running[-1])
+            await turn()
+        assert sorted(looked_at) == ["again", "guilty", "other"]
+        shop.batcher.close()
+
+    monkeypatch.setattr(PoisonMemory, "digest", watched)
     run(scenario)
 
 
