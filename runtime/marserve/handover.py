@@ -52,7 +52,8 @@ class Handover:
             gate: is shut while a successor loads.
             sockets: those that listen, by name.
             offer: what is to be said about the rest.
-            on_begun: called with True when a successor begins, with False when it has failed.
+            on_begun: called with True when a successor begins, before `offer` is, and with False
+                when it has failed.
             on_done: called with the process id of a successor that serves everything.
         """
         self._log_dir = log_dir
@@ -130,8 +131,11 @@ class Handover:
         if self._channel is not None:
             send(channel, {"says": "no", "why": "Another process is taking over already."})
             return
+        within_s = ask.get("within_s", 0.0)
+        if not isinstance(within_s, int | float):
+            raise SuccessionFailed("It says something else.")
+        within_s = min(_LONGEST_WAIT_S, max(0.0, within_s))
         self._channel = channel
-        within_s = min(_LONGEST_WAIT_S, max(0.0, float(ask.get("within_s", 0.0))))
         try:
             if not await self._gate.shut(_WHY_SHUT, within_s):
                 why = f"Changes of models are still under way after {within_s:g} s."
@@ -146,18 +150,18 @@ class Handover:
 
     async def _wait_for(self, channel: socket.socket, pid: int) -> None:
         """Offer what is there, and wait until it serves at the other end."""
-        sockets = self._sockets()
-        offer = self._offer()
-        message = {
-            "says": "offer",
-            "ports": [*sockets],
-            "serving": [*offer.serving],
-            "is_kept": offer.is_kept,
-            "keys": offer.keys,
-        }
         _log.info("process %d takes over: it loads the models, and this one goes on meanwhile", pid)
         self._on_begun(True)
         try:
+            sockets = self._sockets()
+            offer = self._offer()  # from now on nothing of it changes
+            message = {
+                "says": "offer",
+                "ports": [*sockets],
+                "serving": [*offer.serving],
+                "is_kept": offer.is_kept,
+                "keys": offer.keys,
+            }
             send(channel, message, [sock.fileno() for sock in sockets.values()])
             if (await self._received(channel)).get("says") != "ready":
                 raise SuccessionFailed("It says something else.")

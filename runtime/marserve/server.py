@@ -186,6 +186,8 @@ class _Server:
         if hidden := hidden_from_workers(config, os.environ):
             _log.info("Hidden from workers (worker_env_allow): %s", ", ".join(sorted(hidden)))
         handover = self._handover(gate, directory, stop)
+        if self._predecessor is not None:
+            self._predecessor.watch(stop.set)
         try:
             if self._predecessor is None:
                 self._tokens.start()
@@ -207,6 +209,7 @@ class _Server:
                 on_ready(Ready(self._ports.addresses, problems, self._tokens.notes))
                 self._manager.ready()
             await stop.wait()
+            handover.close()  # nobody takes over from a server that was told to stop
             await self._go_on_accepting()
         finally:
             try:
@@ -253,9 +256,10 @@ class _Server:
             )
 
         def begun(is_on: bool) -> None:
+            self._tokens.freeze(is_on)
             if is_on:
                 self._manager.reloading()
-            else:
+            elif not stop.is_set():
                 self._manager.ready()
 
         def done(pid: int) -> None:

@@ -1,4 +1,4 @@
-"""How a server process gets what it needs from the one before it: the successor's side, blocking.
+"""How a server process gets what it needs from the one before it: the successor's side.
 
 One conversation over a unix socket in the log directory, for processes of one user. The running
 server offers its listening sockets, and what it serves; when the successor serves all of that, it
@@ -8,20 +8,24 @@ says so, and the other one accepts no more. A successor that ends before has cha
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from marserve.errors import Kind, MarServeError
 
+_log = logging.getLogger("marserve.server")
 SOCKET_NAME: Final = "marserve.sock"
 MAX_MESSAGE_BYTES: Final = 1 << 17
 _MOST_SOCKETS: Final = 16
+_IS_STOPPING: Final = "The server was told to stop while its successor was loading."
 ANSWER_S: Final = 5.0
 """How long a message may take that nothing has to be waited for."""
 
@@ -57,6 +61,29 @@ class Predecessor:
         self.offer = offer
         self.sockets = [*zip(offer.ports, sockets, strict=True)]
         """The name of each port and its listening socket."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Which tells of what it says before it is asked."""
+
+    def watch(self, on_stopping: Callable[[], None]) -> None:
+        """From now on, until `succeed`: call this when it says that it has been told to stop.
+
+        That it ends without a word is no reason to stop. Called on the event loop.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._channel, self._overheard, on_stopping)
+
+    def _overheard(self, on_stopping: Callable[[], None]) -> None:
+        self._watch_no_more()
+        with contextlib.suppress(OSError, SuccessionFailed):
+            said = understood(self._channel.recv(MAX_MESSAGE_BYTES, socket.MSG_PEEK))
+            if said.get("says") == "stopping":
+                _log.warning(_IS_STOPPING)
+                on_stopping()
+
+    def _watch_no_more(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._channel)
+            self._loop = None
 
     def succeed(self) -> None:
         """Tell it that everything serves here: it accepts no more from now on.
@@ -64,14 +91,16 @@ class Predecessor:
         Raises:
             SuccessionFailed: it has been told to stop, and so is this process.
         """
+        self._watch_no_more()
         try:
             self._channel.settimeout(ANSWER_S)
-            send(self._channel, {"says": "ready", "pid": os.getpid()})
+            with contextlib.suppress(OSError):  # its last words may still be here
+                send(self._channel, {"says": "ready", "pid": os.getpid()})
             answer = receive(self._channel)
         except (OSError, SuccessionFailed):
             return  # it has ended: there is nobody to step aside
         if answer.get("says") == "stopping":
-            raise SuccessionFailed("The server was told to stop while its successor was loading.")
+            raise SuccessionFailed(_IS_STOPPING)
 
 
 @contextlib.contextmanager

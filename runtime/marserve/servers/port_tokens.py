@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from marserve.config import Config
-from marserve.errors import ConfigInvalid
+from marserve.errors import ConfigInvalid, ShuttingDown
 from marserve.servers.auth import KEY_FILE, Authorize, Scope, Tokens, is_enforced
 
 _log = logging.getLogger("marserve.servers")
@@ -41,6 +42,9 @@ class PortTokens:
         """
         self.notes: tuple[str, ...] = ()
         """What an operator should be told at the start."""
+        self._renewing = threading.Lock()
+        self._is_frozen = False
+        """Whether a successor has been given the keys, or is about to be."""
         self._static = frozenset(static or ())
         self._reach = _reach(config)
         self._trust_client_headers = config.trust_client_headers
@@ -92,6 +96,14 @@ class PortTokens:
         """What stands in the key file; empty where there are no keys."""
         return "" if self._tokens is None else self._tokens.document()
 
+    def freeze(self, is_on: bool) -> None:
+        """Renew no key while this is on: a successor goes on with those there are.
+
+        Waits for a renewal that is under way.
+        """
+        with self._renewing:
+            self._is_frozen = is_on
+
     def adopt(self, document: str) -> None:
         """Go on with the keys of the server before this one."""
         if self._tokens is not None and document:
@@ -130,9 +142,15 @@ class PortTokens:
 
         Raises:
             TokenMissing, TokenRefused, StateNotSaved: as `Tokens.renew` does.
+            ShuttingDown: a successor is loading; the keys are as before.
         """
         assert self._tokens is not None
-        self._tokens.renew(_BY_NAME.get(name), authorization)
+        with self._renewing:
+            if self._is_frozen:
+                raise ShuttingDown(
+                    "The server is being restarted and renews no keys. Try again soon."
+                )
+            self._tokens.renew(_BY_NAME.get(name), authorization)
 
 
 def static_keys(config: Config) -> dict[Scope, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marserve.config import Config, load
-from marserve.errors import ConfigInvalid, TokenMissing, TokenRefused
+from marserve.errors import ConfigInvalid, ShuttingDown, TokenMissing, TokenRefused
 from marserve.servers.auth import Scope
 from marserve.servers.port_tokens import PortTokens
 
@@ -113,3 +113,18 @@ def test_clients_are_believed_that_have_a_token_or_are_on_this_machine(text, tru
     tokens = PortTokens(config(text), tmp_path)
     ports = ("inference", "grpc_inference")
     assert [port for port in ports if tokens.trusts_clients(port)] == trusted
+
+
+def test_no_key_is_renewed_behind_the_back_of_a_successor(tmp_path):
+    tokens = PortTokens(config("disable_token_authorization=false\n"), tmp_path)
+    tokens.start()
+    api = json.loads((tmp_path / "key_file.json").read_text())["API"]["key"]
+    tokens.freeze(True)
+    offered = tokens.document()
+    with pytest.raises(ShuttingDown, match="being restarted"):
+        tokens.renew("management", f"Bearer {api}")
+    assert tokens.document() == offered
+
+    tokens.freeze(False)  # it has failed
+    tokens.renew("management", f"Bearer {api}")
+    assert tokens.document() != offered
