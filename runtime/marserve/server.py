@@ -208,6 +208,8 @@ class _Server:
                 handover.open()
                 on_ready(Ready(self._ports.addresses, problems, self._tokens.notes))
                 self._manager.ready()
+            elif self._predecessor is not None:
+                self._predecessor.check()
             await stop.wait()
             handover.close()  # nobody takes over from a server that was told to stop
             await self._go_on_accepting()

@@ -11,7 +11,6 @@ import array
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from typing import Any, Final
 
 from marserve.errors import Kind, MarServeError
 
-_log = logging.getLogger("marserve.server")
 SOCKET_NAME: Final = "marserve.sock"
 MAX_MESSAGE_BYTES: Final = 1 << 17
 _MOST_SOCKETS: Final = 16
@@ -63,6 +61,7 @@ class Predecessor:
         """The name of each port and its listening socket."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """Which tells of what it says before it is asked."""
+        self._is_stopping = False
 
     def watch(self, on_stopping: Callable[[], None]) -> None:
         """From now on, until `succeed`: call this when it says that it has been told to stop.
@@ -77,8 +76,17 @@ class Predecessor:
         with contextlib.suppress(OSError, SuccessionFailed):
             said = understood(self._channel.recv(MAX_MESSAGE_BYTES, socket.MSG_PEEK))
             if said.get("says") == "stopping":
-                _log.warning(_IS_STOPPING)
+                self._is_stopping = True
                 on_stopping()
+
+    def check(self) -> None:
+        """Whether there still is something to take over.
+
+        Raises:
+            SuccessionFailed: it has been told to stop, and so is this process.
+        """
+        if self._is_stopping:
+            raise SuccessionFailed(_IS_STOPPING)
 
     def _watch_no_more(self) -> None:
         if self._loop is not None:

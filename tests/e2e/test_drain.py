@@ -55,6 +55,7 @@ def test_ping_and_readiness_and_grpc_health_all_say_that_the_server_stops(echo):
 
     from marserve.protocols.pb import inference_pb2  # noqa: F401  makes the description known
     from marserve.servers.grpc_health import HEALTH
+    from marserve.succession import SuccessionFailed, predecessor
 
     echo.start(load_models="echo.mar", pre_drain=20)
     kept = echo.connect()
@@ -70,6 +71,8 @@ def test_ping_and_readiness_and_grpc_health_all_say_that_the_server_stops(echo):
         assert echo.call("GET", "inference", "/ping").status == 500
         assert [health.Check(ask(service=one)).status for one in services] == [2, 2]
         assert echo.predict("echo").status == 200
+        with pytest.raises(SuccessionFailed), predecessor(echo.root / "logs", 1.0):
+            pytest.fail("it handed over")  # nobody takes over what is to end
     kept.close()
     assert echo.stop() == 1  # the second signal means now
 

@@ -127,6 +127,24 @@ def test_a_change_that_takes_too_long_puts_off_the_restart(echo, crowd):
     assert not path.exists()
 
 
+def test_a_server_that_is_stopped_while_its_successor_loads_has_none(server, crowd, monkeypatch):
+    monkeypatch.setenv("FICKLE_SWITCH", str(server.root / "switch"))
+    server.pack("fickle", "fickle.py")
+    server.start(load_models="fickle.mar")
+    (server.root / "switch").write_text("slow")
+    restarting = crowd(lambda _: restart(server), 1)
+    log = server.root / "logs" / "ts_log.log"
+    server.wait_until(lambda: "it loads the models" in log.read_text(), 20.0)
+    process = server.process
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30.0) == 0
+
+    [failed] = restarting.join()
+    assert failed.code == 1
+    assert "told to stop" in failed.said
+    assert failed.took_s < 40.0  # a minute, if it had to load first
+
+
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
