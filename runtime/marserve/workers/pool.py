@@ -40,6 +40,7 @@ from marserve.workers.heartbeat import Heartbeat, Patient
 from marserve.workers.lifecycle import Instruction, Lifecycle, SpawnWorker, State, StopWorker
 from marserve.workers.messages import Result
 from marserve.workers.oom_kills import oom_kills
+from marserve.workers.recycling import NEVER_WORN
 from marserve.workers.replies import replies
 from marserve.workers.restarts import Standing
 from marserve.workers.rounds import Listener as RoundListener
@@ -112,7 +113,9 @@ class Pool:
         """Which worker the latest ends were of."""
         self._oom_kills = oom_kills()
         self._standing = Standing.SOUND
-        self._is_counting = plan.wear.after_requests > 0
+        self._is_counting = plan.wear != NEVER_WORN
+        self._is_told_of_ceiling = False
+        """Whether the log says that a worker may take less memory than the model needs."""
         self._weighing: asyncio.TimerHandle | None = None
         if plan.wear.above_mb:
             self._weighing = self._loop.call_later(_WEIGH_EVERY_S, self._weigh)
@@ -476,8 +479,20 @@ class Pool:
         for worker in list(self._workers.values()):
             if worker.is_loaded and not worker.is_worn:
                 memory_bytes = sum(map(_memory_bytes, worker.pids))
+                if worker.wear.is_too_heavy_unused(memory_bytes):
+                    self._tell_of_ceiling(memory_bytes)
                 self._recycle(worker, worker.wear.weighs(memory_bytes))
         self._weighing = self._loop.call_later(_WEIGH_EVERY_S, self._weigh)
+
+    def _tell_of_ceiling(self, memory_bytes: int) -> None:
+        if not self._is_told_of_ceiling:
+            self._is_told_of_ceiling = True
+            _log.warning(
+                "%s: a worker takes %d MB when it has loaded the model, and has answered nothing "
+                "yet: recycleAboveMb (%d) should be more than that, or each worker is replaced "
+                "after its first requests.",
+                *(self._plan.ref, memory_bytes >> 20, self._plan.wear.above_mb),
+            )
 
     # --- what a worker's batch came to (worker.Owner) ---------------------------------------------
 

@@ -46,10 +46,20 @@ class Wear:
         return None
 
     def weighs(self, memory_bytes: int) -> str | None:
-        """It takes so much memory; why it should go, if it should."""
-        if self._most_mb and memory_bytes > self._most_mb * _BYTES_PER_MB:
+        """It takes so much memory; why it should go, if it should.
+
+        One that has answered nothing since it loaded is not to blame: the next would be no lighter.
+        """
+        if self._requests and self._is_too_much(memory_bytes):
             return f"it takes {memory_bytes // _BYTES_PER_MB} MB of memory (recycleAboveMb)"
         return None
+
+    def is_too_heavy_unused(self, memory_bytes: int) -> bool:
+        """Whether it has answered nothing, and takes more than it may already."""
+        return not self._requests and self._is_too_much(memory_bytes)
+
+    def _is_too_much(self, memory_bytes: int) -> bool:
+        return 0 < self._most_mb * _BYTES_PER_MB < memory_bytes
 
     def ran_out_of_memory(self, now: float) -> str | None:
         """Memory did not suffice for a batch; why it should go, if it should."""

@@ -21,6 +21,7 @@ from marserve.request import Answer, Job, Request
 from marserve.workers import pool as pool_module
 from marserve.workers import worker as worker_module
 from marserve.workers.messages import Load
+from marserve.workers.recycling import WearLimits
 from marserve.workers.worker import WorkerPlan
 
 REF = ModelRef("m", "1.0")
@@ -202,6 +203,33 @@ def test_nobody_joins_a_suspect_that_goes_on_for_several_rounds(run):
         worker.answer(worker.batches[0])
         await turn()
         assert having(worker) == ["fresh"]
+        await version.close()
+
+    run(scenario)
+
+
+def test_a_ceiling_below_what_the_model_takes_is_told_of_and_no_endless_loading(
+    run, monkeypatch, caplog
+):
+    monkeypatch.setattr(pool_module, "_memory_bytes", lambda pid: 500 << 20)
+
+    async def scenario():
+        version = Version(2, wear=WearLimits(above_mb=100))
+        await version.start()
+        for _ in range(10):
+            await asyncio.sleep(1.0)
+            await version.load()
+        assert len(version.supervisor.processes) == 2
+        told = [line for line in caplog.messages if "recycleAboveMb" in line]
+        assert len(told) == 1
+        assert "takes 500 MB" in told[0]
+
+        await version.ask("a")
+        [worker] = [one for one in version.supervisor.alive if one.batches]
+        worker.answer(worker.batches[0])
+        await asyncio.sleep(1.5)
+        await version.load()
+        assert len(version.supervisor.processes) == 3  # now it may be the worker that has grown
         await version.close()
 
     run(scenario)

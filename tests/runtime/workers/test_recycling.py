@@ -23,9 +23,21 @@ def test_requests_wear_out_within_a_tenth_of_the_limit(limit, roll):
 
 def test_memory_wears_out_above_its_limit():
     wear = Wear(WearLimits(above_mb=100), 0.0)
+    wear.served(1)
 
     assert wear.weighs(100 << 20) is None
     assert wear.weighs(101 << 20) == "it takes 101 MB of memory (recycleAboveMb)"
+
+
+def test_the_weight_of_the_model_alone_wears_nobody_out():
+    """The next worker would weigh as much."""
+    wear = Wear(WearLimits(above_mb=100), 0.0)
+
+    assert wear.weighs(101 << 20) is None
+    assert wear.is_too_heavy_unused(101 << 20)
+    assert not wear.is_too_heavy_unused(100 << 20)
+    wear.served(1)
+    assert not wear.is_too_heavy_unused(101 << 20)
 
 
 def test_three_times_out_of_memory_within_a_minute_are_enough():
