@@ -108,11 +108,16 @@ class Versions:
             found, ref, settings, at_startup=entry.stored is None
         )
         version = WantedVersion(entry.url, settings, sha256=found.unpacked.sha256)
-        await self.commit(lambda wanted: wanted.add(ref, version))
         overrides = self._config.models.get(ref.name, {}).get(ref.version)
         is_default = entry.stored.is_default if entry.stored else False
-        if is_default or (overrides is not None and overrides.default_version):
-            await self.commit(lambda wanted: wanted.make_default(ref))
+        try:
+            await self.commit(lambda wanted: wanted.add(ref, version))
+            if is_default or (overrides is not None and overrides.default_version):
+                await self.commit(lambda wanted: wanted.make_default(ref))
+        except BaseException:
+            await deployment.close(0.0)
+            self._bus.publish(VersionGone(ref))
+            raise
         deployment.scale(settings.min_workers, settings.max_workers)
         self.show(deployment)
 
