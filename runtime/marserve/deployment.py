@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from marserve.batching.batcher import Batcher
 from marserve.batching.retry import Loss
@@ -41,7 +42,8 @@ from marserve.workers.worker import WorkerPlan
 _log = logging.getLogger("marserve.workers")
 FIFO = "fifo"
 ADAPTIVE_LIFO = "adaptive_lifo"
-_KILL_GRACE_S = 5.0
+KILL_GRACE_S: Final = 5.0
+"""How long workers may go on with what nobody waits for any more."""
 _LONGEST_SCALING_STEP_S = 1.0
 
 
@@ -343,7 +345,7 @@ class Deployment:
         """Whether that has lasted for longer than it may (maxRetryTimeoutInSec)."""
         return self.is_failing and self._pool.failing_s > self.settings.max_retry_s
 
-    async def close(self, grace_s: float, kill_grace_s: float = _KILL_GRACE_S) -> None:
+    async def close(self, grace_s: float, kill_grace_s: float = KILL_GRACE_S) -> None:
         """Take nothing new, answer what was taken, end the workers; at the latest after `grace_s`.
 
         What could not be answered by then gets ShuttingDown. Workers that have not ended

@@ -50,8 +50,8 @@ class Inference:
         last piece is the answer. An error after a piece means that the rest will not come.
 
         Raises:
-            ModelNotFound, VersionNotFound, NoWorkers, QueueFull, ShuttingDown: it is not taken,
-            and `reply_to` will not be called.
+            ModelNotFound, VersionNotFound, or what `Intake.submit` raises: it is not taken, and
+                `reply_to` will not be called.
         """
         job = Job(request, self._clock(), reply_to, on_piece)
         self.start(job, name, version)

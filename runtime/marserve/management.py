@@ -18,7 +18,7 @@ import psutil
 from marserve import startup
 from marserve.change_gate import ChangeGate
 from marserve.config import Config
-from marserve.deployment import Deployment
+from marserve.deployment import KILL_GRACE_S, Deployment
 from marserve.directory import Directory
 from marserve.errors import (
     InvalidInput,
@@ -42,8 +42,6 @@ from marserve.versions import Versions
 
 _log = logging.getLogger("marserve.management")
 ALL_VERSIONS = "all"
-_KILL_GRACE_S = 5.0
-"""How long workers may go on with what nobody waits for when the server stops."""
 _STOP_S = 0.5
 """How long they have in any case: those without work end by themselves."""
 
@@ -114,7 +112,7 @@ class Management:
         `records`: the snapshot for the next start is this server's to write.
         """
         self._is_closing = True
-        kill_grace_s = max(_STOP_S, min(_KILL_GRACE_S, grace_s))
+        kill_grace_s = max(_STOP_S, min(KILL_GRACE_S, grace_s))
         await asyncio.gather(
             *(deployment.close(grace_s, kill_grace_s) for deployment in list(self._directory))
         )

@@ -1,11 +1,11 @@
 """Which waiting requests leave together, and when. Pure: time comes in as an argument.
 
-First come, first served among the equally urgent (`line.py`), with three exceptions. A suspect (a
-request whose worker died while it ran) leaves alone, so that it can harm nobody but itself. A
-window that is not full may be held back for a moment if that is likely to fill it (`reunion.py`),
-never longer than `delay_s` while a worker is free. And where requests have deadlines
-(`deadlines.py`), a batch is no larger than the tightest of its members allows, or leaves that one
-out.
+First come, first served among the equally urgent (`line.py`), with three exceptions. What is to
+be alone (`isolate`: the handler is asked to describe itself) leaves before all others, in a batch
+of its own. A window that is not full may be held back for a moment if that is likely to fill it
+(`reunion.py`), never longer than `delay_s` while a worker is free. And where requests have
+deadlines (`deadlines.py`), a batch is no larger than the tightest of its members allows, or leaves
+that one out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Window(Generic[Item]):
         """By `id` of the waiting requests that have one: few do, mostly none."""
         self.line: Line[Item] = Line(rank_of)
         self._waiting = self.line
-        self._suspects: deque[tuple[float, Item]] = deque()
+        self._alone: deque[tuple[float, Item]] = deque()
         self._held_since: float | None = None
         self._codel = CoDel() if limits.sheds else None
         self.service = ServiceTime()
@@ -70,7 +70,7 @@ class Window(Generic[Item]):
         self._reunion = Reunion(limits.size, limits.delay_s, self.service)
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._suspects)
+        return len(self._waiting) + len(self._alone)
 
     def add(self, item: Item, now: float, rank: int = NORMAL) -> None:
         """Put a request at the end of those of its `rank`."""
@@ -97,7 +97,7 @@ class Window(Generic[Item]):
 
     def isolate(self, items: Iterable[Item], since: float) -> None:
         """Let these, queued at `since`, leave before all others, each of them alone."""
-        self._suspects.extend((since, item) for item in items)
+        self._alone.extend((since, item) for item in items)
 
     def answered(self, size: int, took_s: float, now: float) -> None:
         """A batch of `size` has come back after `took_s`; what that teaches is kept."""
@@ -118,7 +118,7 @@ class Window(Generic[Item]):
         `idle` (> 0) workers are free. Where that is more than one nobody is held back: whoever
         comes later finds another.
         """
-        if self._suspects:
+        if self._alone:
             return now
         if not self._waiting:
             return None
@@ -142,14 +142,10 @@ class Window(Generic[Item]):
         most = self._limits.cost
         return most is not None and sum(self._cost_of(item) for _, item in self._waiting) >= most
 
-    def suspect(self) -> Item | None:
-        """The request that leaves next, if that is a suspect."""
-        return self._suspects[0][1] if self._suspects else None
-
     def take(self, now: float = 0.0) -> list[Item]:
         """The next batch, never more than the cap; empty when nothing waits."""
-        if self._suspects:
-            return self._left([self._suspects.popleft()[1]])
+        if self._alone:
+            return self._left([self._alone.popleft()[1]])
         self.held_s = 0.0
         if self._held_since is not None and self._waiting:
             self.held_s = max(0.0, now - max(self._held_since, self._waiting[0][0]))
@@ -198,8 +194,8 @@ class Window(Generic[Item]):
         }
         if not late:
             return []
-        dropped = [item for _, item in (*self._suspects, *self._waiting) if id(item) in late]
-        self._suspects = deque(entry for entry in self._suspects if id(entry[1]) not in late)
+        dropped = [item for _, item in (*self._alone, *self._waiting) if id(item) in late]
+        self._alone = deque(entry for entry in self._alone if id(entry[1]) not in late)
         self._waiting.keep([entry for entry in self._waiting if id(entry[1]) not in late])
         return self._left(dropped)
 
@@ -221,16 +217,16 @@ class Window(Generic[Item]):
     def take_to_join(self, room: int) -> list[Item]:
         """Up to `room` requests that may join others.
 
-        A suspect must be alone. While one waits nobody joins, or its turn would never come.
+        While one waits that must be alone nobody joins, or its turn would never come.
         """
-        if self._suspects:
+        if self._alone:
             return []
         count = min(len(self._waiting), room)
         return self._left([item for _, item in self._waiting.first(count)])
 
     def discard(self, item: Item) -> bool:
         """Remove a request that nobody waits for any more; False when it is not here."""
-        for waiting in (self._waiting, self._suspects):
+        for waiting in (self._waiting, self._alone):
             for index, entry in enumerate(waiting):
                 if entry[1] is item:
                     del waiting[index]
@@ -241,21 +237,21 @@ class Window(Generic[Item]):
         return False
 
     def all_waiting(self) -> list[Item]:
-        """Everything that waits, suspects first; it goes on waiting."""
-        return [item for _, item in (*self._suspects, *self._waiting)]
+        """Everything that waits, in the order of leaving; it goes on waiting."""
+        return [item for _, item in (*self._alone, *self._waiting)]
 
     def oldest_since(self) -> float | None:
         """When the request came that has waited longest; None when nothing waits."""
-        fronts = [since for since, _ in self._suspects]
+        fronts = [since for since, _ in self._alone]
         oldest = self._waiting.oldest_since()
         if oldest is not None:
             fronts.append(oldest)
         return min(fronts, default=None)
 
     def drop_before(self, moment: float) -> list[Item]:
-        """Remove and return what came at `moment` or earlier, suspects first."""
-        dropped = [item for since, item in self._suspects if since <= moment]
-        self._suspects = deque(entry for entry in self._suspects if entry[0] > moment)
+        """Remove and return what came at `moment` or earlier, in the order of leaving."""
+        dropped = [item for since, item in self._alone if since <= moment]
+        self._alone = deque(entry for entry in self._alone if entry[0] > moment)
         if self._waiting.is_mixed:
             dropped += [item for since, item in self._waiting if since <= moment]
             self._waiting.keep([entry for entry in self._waiting if entry[0] > moment])
@@ -264,9 +260,9 @@ class Window(Generic[Item]):
         return self._left(dropped)
 
     def take_all(self) -> list[Item]:
-        """Everything that waits, suspects first."""
+        """Everything that waits, in the order of leaving."""
         items = self.all_waiting()
-        self._suspects.clear()
+        self._alone.clear()
         self._waiting.clear()
         self._deadlines.clear()
         self._held_since = None

@@ -55,7 +55,7 @@ class Ending:
     is_of_load: bool = False
     """The model was not loaded yet."""
     is_in_question: bool = False
-    """It had requests, which are now tried alone: one of them is to blame, or an answer follows."""
+    """It had requests that may be tried again: that tells whether one of them is to blame."""
     is_of_trial: bool = False
     """It was such a trial."""
 

@@ -50,7 +50,7 @@ def test_a_batch_leaves_in_the_order_of_arrival_and_never_larger_than_its_limit(
     assert len(w) == 0
 
 
-def test_suspects_leave_first_and_alone():
+def test_what_is_to_be_alone_leaves_first_and_alone():
     w = window(items="ab")
     w.isolate("xy", since=0.0)
 
@@ -300,13 +300,11 @@ def test_no_interleaving_loses_doubles_or_reorders_a_request(size, delay_s, sequ
     assert sorted([*left, *gone, *(item for batch in out for item in batch)]) == list(range(made))
 
 
-def test_nobody_joins_others_while_a_suspect_waits_for_its_turn():
+def test_nobody_joins_others_while_one_waits_that_must_be_alone():
     window = Window(Limits(4, 0.0))
     window.add("a", 0.0)
     window.isolate(["suspect"], 0.0)
 
-    assert window.suspect() == "suspect"
     assert window.take_to_join(3) == []
     assert window.take() == ["suspect"]
-    assert window.suspect() is None
     assert window.take_to_join(3) == ["a"]
