@@ -113,15 +113,15 @@ def drawing(entries: Sequence[Entry]) -> str:
     picture = Drawing(_LEFT + _PANEL[0] + 30, 20 + step * len(panels), _TITLE)
     for index, (entry, name, values) in enumerate(panels):
         top = 50 + step * index
+        x_name, xs = next(iter(entry["series"].items()))
+        across, over = ("s", "") if x_name == "t_s" else (x_name, f", by {x_name}")
         picture.words((24, top - 22), entry["property"], size=13, is_bold=True)
         picture.words(
             (24, top - 6),
-            f"{name}; N = {entry['n']:,} {entry.get('unit', 'trial')}s",
+            f"{name}{over}; N = {entry['n']:,} {entry.get('unit', 'trial')}s",
             size=11,
             colour=FAINT,
         )
-        x_name, xs = next(iter(entry["series"].items()))
-        across = "s" if x_name == "t_s" else x_name
         _curve(picture, top + 6, (across, xs), values, _COLOURS[index % len(_COLOURS)])
     return picture.text
 
@@ -151,7 +151,7 @@ def _grid(picture: Drawing, across: Axis, up: Axis, place: Any, top: float, unit
         picture.words((x - 8, y + 4), f"{value:,g}", size=11, anchor="end", colour=FAINT)
     for value in across.ticks:
         x, _ = place(value, 0)
-        label = f"{value:,g} {unit}" if value == across.ticks[-1] or unit == "s" else f"{value:,g}"
+        label = f"{value:,g} s" if unit == "s" else f"{value:,g}"
         picture.words((x, top + _PANEL[1] + 16), label, size=11, anchor="middle", colour=FAINT)
 
 

@@ -128,7 +128,7 @@ def _series(rows: list[Row], kills_s: list[float]) -> dict[str, list[float]]:
     for row in rows:
         if row.status == 200:
             seconds.setdefault(int(row.last_s - start), []).append(row.latency_s)
-    known = sorted(seconds)
+    known = sorted(seconds)[:-1]  # the last one is not whole
     kills = Counter(int(at_s - start) for at_s in kills_s)
     return {
         "t_s": [float(second) for second in known],
