@@ -1,6 +1,6 @@
 """Workers that crash, hang, lie and wear out: who gets an answer, who an error, and how often.
 
-Rows F02 to F10, F34, F35, F40 and F46 of the failure catalogue.
+Rows F02 to F10, F29, F34, F35, F40 and F46 of the failure catalogue.
 """
 
 from __future__ import annotations
@@ -195,6 +195,22 @@ def test_a_worker_whose_memory_runs_out_time_and_again_is_replaced(deadly):
     assert [reply.status for reply in replies] == [507] * 3
     deadly.wait_until(lambda: before not in deadly.pids("eight"))
     assert ends(deadly, "eight")["recycled"] == 1
+
+
+def test_a_worker_that_loses_its_device_is_replaced_and_nobody_notices(deadly, crowd, tmp_path):
+    """F29, with an error as CUDA raises it: the process could do nothing more with the device."""
+    deadly.wait_until(lambda: ready(deadly, "eight") == 1)
+    before = ends(deadly, "eight").get("exited", 0)
+    device = f"device {tmp_path / 'lost'}"
+
+    replies = batch(deadly, crowd, tmp_path, "eight", ["a", device, "b"])
+
+    assert [(reply.status, reply.body.decode()) for reply in replies] == [
+        (200, "a"),
+        (200, device),
+        (200, "b"),
+    ]
+    assert ends(deadly, "eight")["exited"] == before + 1
 
 
 def test_workers_that_have_served_enough_are_replaced_and_nobody_notices(deadly):

@@ -142,6 +142,7 @@ class AsyncModel:
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
             outcomes.tell(error, [item.id])
+            outcomes.leave_with_lost_device(error)
             return context, outcomes.raised(error)
         problem = outcomes.complaint(outputs, 1)
         if problem is not None:

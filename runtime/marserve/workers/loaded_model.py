@@ -186,6 +186,7 @@ class LoadedModel:
             raise
         except BaseException as error:  # noqa: BLE001  user code: answered, not propagated
             outcomes.tell(error, [item.id for item in items])
+            outcomes.leave_with_lost_device(error)
             self._ran_out_of_memory |= outcomes.is_out_of_memory(error)
             return self._failed(outcomes.raised(error), len(items), outcomes.is_too_large(error))
         problem = outcomes.complaint(outputs, len(items))

@@ -21,6 +21,13 @@ from marserve_handlers.payload import encode_item
 
 _MAX_MESSAGE_CHARS = 2000
 _MAX_TOLD_IDS = 16
+_LOST_DEVICE = (
+    *("illegal memory access", "unspecified launch failure", "device-side assert"),
+    *("misaligned address", "illegal instruction", "invalid program counter"),
+    *("hardware stack error", "uncorrectable ecc error", "launch timed out"),
+    *("device is lost", "gpu is lost", "fallen off the bus"),
+)
+"""What CUDA and HIP say when a process can do nothing more with its device."""
 ItemAnswer: TypeAlias = tuple[Buffer, Extra | None]
 """Body, and whatever is not a plain 200."""
 
@@ -90,6 +97,26 @@ def tell(error: BaseException, request_ids: Sequence[str]) -> None:
     traceback.print_exception(error)
     if advice := sandbox.remedy(error):
         sys.stderr.write(f"{advice}\n")
+
+
+def leave_with_lost_device(error: BaseException) -> None:
+    """End the process if the handler's exception means that its device is of no more use to it.
+
+    Whatever it was asked next would fail as well. What it runs is run again by another.
+
+    Raises:
+        SystemExit: the device is lost.
+    """
+    if is_lost_device(error):
+        sys.stderr.write("The device can be used no more by this process; another takes over.\n")
+        raise SystemExit(1) from error
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Whether every further use of the device will fail, too."""
+    text = _said(error).lower() if isinstance(error, RuntimeError) else ""
+    is_of_device = any(word in text for word in ("cuda", "hip", "nvml"))
+    return is_of_device and any(words in text for words in _LOST_DEVICE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,7 +4,14 @@ import pytest
 
 from marserve.workers.frames import LARGE_BYTES
 from marserve.workers.messages import FailureKind
-from marserve.workers.outcomes import complaint, encoded, raised, sentence, told_metrics
+from marserve.workers.outcomes import (
+    complaint,
+    encoded,
+    leave_with_lost_device,
+    raised,
+    sentence,
+    told_metrics,
+)
 from marserve_handlers.contract import Context
 from marserve_handlers.metrics import MetricSample
 
@@ -133,3 +140,28 @@ def test_figures_that_cannot_be_told_are_left_out(capsys):
 
     assert [(m.name, m.value, m.dimensions) for m in told] == [("a", 1.5, {"k": "v"})]
     assert "A metric was dropped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("HIP error: unspecified launch failure"), True),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), False),
+        (RuntimeError("CUDA error: invalid argument"), False),
+        (RuntimeError("an illegal instruction in the recipe"), False),
+        (ValueError("CUDA error: an illegal memory access was encountered"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_a_process_leaves_when_its_device_is_lost_to_it(error, is_lost, capsys):
+    left = False
+    try:
+        leave_with_lost_device(error)
+    except SystemExit:
+        left = True
+
+    assert left is is_lost
+    assert ("another takes over" in capsys.readouterr().err) is is_lost
