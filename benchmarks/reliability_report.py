@@ -10,10 +10,10 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from marserve import __version__
 from marserve.bench.axis import Axis, from_zero
 from marserve.bench.svg import FAINT, GRID, Drawing
 
@@ -32,7 +32,7 @@ def merge(scenario: str, found: Sequence[Mapping[str, Any]], seed: int) -> None:
         "scenario": scenario,
         "date": str(date.today()),
         "seed": seed,
-        "version": metadata.version("marserve"),
+        "version": __version__,
         "machine": _machine(),
     }
     entries = [entry for entry in _kept() if entry["scenario"] != scenario]

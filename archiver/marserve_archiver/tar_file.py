@@ -154,6 +154,8 @@ def _header(fields: tuple[bytes, ...], extended: _Extended, size_bytes: int) -> 
     if is_directory and size_bytes:
         raise Malformed("header-mismatch", f"The directory {name!r} has content.")
     plain = name.removeprefix("./") if name != "." else ""
+    if not is_directory and not plain:
+        raise Unsafe("unsafe-name", "A file of the archive has no name.")
     return _Header(plain.removesuffix("/") if is_directory else plain, is_directory, size_bytes)
 
 

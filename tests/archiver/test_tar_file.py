@@ -65,6 +65,30 @@ def test_what_we_accept_python_reads_the_same(content, names, tmp_path):
     assert {n for n in names if (tmp_path / "target" / n).is_file()} == names
 
 
+@pytest.mark.parametrize("name", ["", "./", "."])
+def test_a_file_without_a_name_is_refused(tmp_path, name):
+    path = tmp_path / "x.tgz"
+    path.write_bytes(tgz(directory("./"), member("./top/a"), member(name)))
+    with pytest.raises(ArchiveError) as caught:
+        open_archive(path)
+    assert caught.value.reason == "unsafe-name"
+
+
+@pytest.mark.parametrize(("at", "width"), [(108, 8), (116, 8), (136, 12), (329, 8), (337, 8)])
+def test_a_damaged_number_is_refused_even_if_nobody_needs_it(tmp_path, at, width):
+    header = bytearray(tar(member("a"), member("b", b"")))
+    block = header[1024:1536]
+    block[at : at + width] = b"u" * width
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    header[1024:1536] = block
+    path = tmp_path / "x.tgz"
+    path.write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(ArchiveError) as caught:
+        open_archive(path)
+    assert caught.value.reason == "bad-structure"
+
+
 def test_too_many_members_are_refused_while_they_are_counted(tmp_path):
     path = tmp_path / "x.tgz"
     path.write_bytes(tgz(*(member(f"f{n}") for n in range(4))))

@@ -44,6 +44,8 @@ def _renumbered(archive: bytes, at: int, field: bytes) -> bytes:
 
 # other readers take an archive to end where a number that we have no use for is damaged
 SEEDS.append(_renumbered(tar(member("a"), member("b", b"")), 1024, b"\0" * 7 + b"u"))
+SEEDS.append(tar(directory("./"), member("./top/a"), member("./")))
+"""A file without a name is no folder at the top."""
 
 
 def one_input(data: bytes) -> None:
