@@ -53,9 +53,11 @@ def test_workers_that_hang_without_work_make_it_false_until_they_answer(calm):
     """SIGSTOP: nothing in the worker can run, and it has nothing to do that could be late."""
     calm.wait_until(lambda: len(calm.pids("m")) == 2 and min(calm.pids("m")) > 0)
     pids = calm.pids("m")
+    log = calm.root / "logs" / "ts_log.log"
+    noticed = log.read_text().count("does not answer")
     signal_all(pids[:1], signal.SIGSTOP)
-    time.sleep(1.0)  # there is another one
-    assert is_ready(calm)
+    calm.wait_until(lambda: log.read_text().count("does not answer") > noticed)
+    assert is_ready(calm)  # there is another one
     assert {calm.predict("m").json()["pid"] for _ in range(6)} == {pids[1]}  # who hangs gets none
 
     signal_all(pids[1:], signal.SIGSTOP)
