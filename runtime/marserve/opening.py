@@ -21,7 +21,7 @@ from marserve.model_version import SequenceHeaders, Settings
 from marserve.plugins import Plugins
 from marserve.protocols.management import Registration
 from marserve.refs import ModelRef, checked_ref, name_from_file
-from marserve.registry import model_config
+from marserve.registry import model_config, yaml_document
 from marserve.registry.model_config import ModelConfig, TorchRun
 from marserve.registry.precedence import Sources, decide
 from marserve.registry.store import ModelStore, Unpacked
@@ -120,14 +120,14 @@ class Opener:
             raise ArchiveRefused(f"The archive {url} names {manifest.config_file}, but lacks it.")
         try:
             with path.open("rb") as file:
-                text = file.read(model_config.MAX_BYTES + 1)
+                text = file.read(yaml_document.MAX_BYTES + 1)
         except OSError as error:
             raise ArchiveRefused(
                 f"{manifest.config_file} of {url} cannot be read: {error}."
             ) from error
-        if len(text) > model_config.MAX_BYTES:
+        if len(text) > yaml_document.MAX_BYTES:
             raise ArchiveRefused(
-                f"{manifest.config_file} of {url} is larger than {model_config.MAX_BYTES} bytes."
+                f"{manifest.config_file} of {url} is larger than {yaml_document.MAX_BYTES} bytes."
             )
         yaml, warnings = model_config.parse(text)
         for warning in warnings:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marserve.registry.yaml_document import MAX_BYTES, YamlInvalid, read_yaml
+from marserve.registry.yaml_document import YamlInvalid, read_yaml
 
-__all__ = ["MAX_BYTES", "ModelConfig", "TorchRun", "parse"]
+__all__ = ["ModelConfig", "TorchRun", "parse"]
 
 _MOST = 2**31 - 1
 

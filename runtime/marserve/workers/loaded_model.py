@@ -19,6 +19,7 @@ import yaml
 import marserve_handlers.torchserve as torchserve_names
 from marserve.foreign_settings import TORCHSERVE_VERSION
 from marserve.plugins import find_handler
+from marserve.registry import yaml_document
 from marserve.request import forbids_retry
 from marserve.workers import isolation, outcomes
 from marserve.workers.device_memory import release_cached_memory
@@ -35,8 +36,6 @@ from marserve_handlers.errors import HandlerError
 from marserve_handlers.metrics import Metrics
 from marserve_handlers.model_files import put_before_packages
 from marserve_handlers.wire import STREAM_NEXT
-
-_MAX_YAML_BYTES = 1 << 20
 
 SendPiece = Callable[[Result, list[Buffer]], None]
 
@@ -294,7 +293,7 @@ def _read_yaml(model_dir: Path, name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     path = model_dir / name
-    if path.stat().st_size > _MAX_YAML_BYTES:
-        raise HandlerError(f"{name} is larger than {_MAX_YAML_BYTES} bytes.")
+    if path.stat().st_size > yaml_document.MAX_BYTES:
+        raise HandlerError(f"{name} is larger than {yaml_document.MAX_BYTES} bytes.")
     loaded = yaml.safe_load(path.read_bytes())
     return loaded if isinstance(loaded, dict) else {}

@@ -193,10 +193,7 @@ class _Reader:
             low = self._class_member()
             if isinstance(low, frozenset):
                 characters |= low
-            elif self._peek() == "-" and self._pattern[self._at + 1 : self._at + 2] not in (
-                "",
-                "]",
-            ):
+            elif self._range_follows():
                 self._next()
                 high = self._class_member()
                 if isinstance(high, frozenset) or high < low:
